@@ -1,0 +1,42 @@
+/* metrics.h - counters, gauges, histograms; Prometheus text 0.0.4.
+ *
+ * Thread:  a registry belongs to one loop. A worker hands its numbers over with its completion.
+ * Memory:  metrics live until the registry is closed. Names and help are borrowed constants; labels are copied.
+ */
+#ifndef BNS_BASE_METRICS_H
+#define BNS_BASE_METRICS_H
+
+#include "base/alloc.h"
+#include "base/buf.h"
+
+struct bns_metrics;
+
+struct bns_counter {
+    uint64_t value;
+};
+struct bns_gauge {
+    double value;
+};
+struct bns_hist; /* fixed log buckets, 100 us .. 30 s */
+
+BNS_MUST_CHECK int bns_metrics_new(const struct bns_alloc *alloc, struct bns_metrics **out);
+void bns_metrics_free(struct bns_metrics *m);
+
+/* Same name and labels give the same object. labels: "grpc_method=\"Put\",x=\"y\"" or NULL.
+ * NULL when out of memory: the helpers below accept NULL and do nothing. */
+struct bns_counter *bns_counter(struct bns_metrics *m, const char *name, const char *labels, const char *help);
+struct bns_gauge *bns_gauge(struct bns_metrics *m, const char *name, const char *labels, const char *help);
+struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *labels, const char *help);
+
+/* Called before each scrape, to refresh gauges that are cheap to compute late. */
+BNS_MUST_CHECK int bns_metrics_hook(struct bns_metrics *m, void (*fn)(void *arg), void *arg);
+
+void bns_counter_add(struct bns_counter *c, uint64_t n);
+void bns_gauge_set(struct bns_gauge *g, double v);
+void bns_hist_observe(struct bns_hist *h, double seconds);
+uint64_t bns_hist_count(const struct bns_hist *h);
+
+/* Appends the whole text, families sorted by name. */
+BNS_MUST_CHECK int bns_metrics_text(struct bns_metrics *m, struct bns_buf *out);
+
+#endif
