@@ -19,10 +19,11 @@ struct bns_buf {
 };
 
 void bns_buf_init(struct bns_buf *b, const struct bns_alloc *alloc, size_t max);
-void bns_buf_free(struct bns_buf *b);       /* leaves an empty, usable buffer */
-void bns_buf_clear(struct bns_buf *b);      /* keeps the memory */
+void bns_buf_free(struct bns_buf *b);              /* leaves an empty, usable buffer */
+void bns_buf_clear(struct bns_buf *b);             /* keeps the memory */
 void bns_buf_consume(struct bns_buf *b, size_t n); /* drops the first n <= len bytes */
-BNS_MUST_CHECK int bns_buf_reserve(struct bns_buf *b, size_t more); /* room for `more` bytes at ptr + len */
+/* Makes room for `more` bytes at ptr + len. */
+BNS_MUST_CHECK int bns_buf_reserve(struct bns_buf *b, size_t more);
 BNS_MUST_CHECK int bns_buf_add(struct bns_buf *b, const void *ptr, size_t len);
 BNS_MUST_CHECK int bns_buf_str(struct bns_buf *b, const char *s);
 BNS_MUST_CHECK int bns_buf_byte(struct bns_buf *b, uint8_t byte);

@@ -5,7 +5,7 @@
  * other way.
  *
  * Thread:   one env belongs to one loop thread; every call here is made on it, except bns_post()
- *           (any thread) and the bodies of jobs (on a worker, which touches bytes and the VFS only).
+ *           (any thread) and the bodies of jobs (on a worker: bytes and VFS calls only).
  * Memory:   timers, jobs, tasks are intrusive structs owned by the caller, alive until they fire,
  *           are stopped, or complete.
  * Death:    when a simulated node loses power (or calls fatal) nothing more is delivered, VFS calls
@@ -27,7 +27,7 @@
 struct bns_env;
 struct bns_vfs;
 
-/* ---- timers ---------------------------------------------------------------------------------- */
+/* ---- timers --------------------------------------------------------------------------------- */
 struct bns_timer {
     struct bns_heap_node node; /* the env's */
     void (*fn)(void *arg);
@@ -38,13 +38,13 @@ static inline void bns_timer_init(struct bns_timer *t, void (*fn)(void *arg), vo
     *t = (struct bns_timer){.fn = fn, .arg = arg};
 }
 
-/* ---- tasks: run on the loop, later, from any thread -------------------------------------------- */
+/* ---- tasks: run on the loop, later, from any thread ----------------------------------------- */
 struct bns_task {
     struct bns_list node; /* the env's */
     void (*fn)(struct bns_task *t);
 };
 
-/* ---- jobs: bytes and VFS calls off the loop ---------------------------------------------------- */
+/* ---- jobs: bytes and VFS calls off the loop ------------------------------------------------- */
 struct bns_job {
     struct bns_list node;            /* the env's; in a worker's handler: links the batch */
     void (*run)(struct bns_job *j);  /* pool jobs only: on a pool thread */
@@ -57,18 +57,18 @@ struct bns_job {
 struct bns_worker;
 typedef void bns_worker_fn(void *arg, struct bns_list *jobs);
 
-/* ---- byte streams ------------------------------------------------------------------------------ */
+/* ---- byte streams --------------------------------------------------------------------------- */
 struct bns_stream;
 struct bns_listener;
 
 /* Called on the loop. None is called after on_close, nor after bns_stream_close() returned except
  * on_close itself. */
 struct bns_stream_events {
-    void (*on_open)(void *arg);                         /* dialled streams only; may be NULL */
-    void (*on_data)(void *arg, struct bns_slice data);  /* data borrowed for the call */
-    void (*on_eof)(void *arg);                          /* the peer half-closed; may be NULL: close */
-    void (*on_writable)(void *arg);                     /* queued fell below the low mark; may be NULL */
-    void (*on_close)(void *arg, int code);              /* exactly once, last; BNS_OK = closed by us */
+    void (*on_open)(void *arg);                        /* dialled streams only; may be NULL */
+    void (*on_data)(void *arg, struct bns_slice data); /* data borrowed for the call */
+    void (*on_eof)(void *arg);             /* the peer half-closed; may be NULL: close */
+    void (*on_writable)(void *arg);        /* queued fell below the low mark; may be NULL */
+    void (*on_close)(void *arg, int code); /* exactly once, last; BNS_OK = closed by us */
 };
 
 typedef void bns_release_fn(void *arg, int code); /* the bytes are no longer needed */
@@ -89,7 +89,8 @@ struct bns_env_ops {
     void (*timer_start)(struct bns_env *e, struct bns_timer *t, uint64_t deadline_ns);
     void (*timer_stop)(struct bns_env *e, struct bns_timer *t);
     void (*post)(struct bns_env *e, struct bns_task *t);
-    int (*worker_new)(struct bns_env *e, const char *name, bns_worker_fn *fn, void *arg, struct bns_worker **out);
+    int (*worker_new)(struct bns_env *e, const char *name, bns_worker_fn *fn, void *arg,
+                      struct bns_worker **out);
     void (*worker_submit)(struct bns_worker *w, struct bns_job *j);
     void (*worker_free)(struct bns_worker *w);
     void (*pool_submit)(struct bns_env *e, struct bns_job *j);
@@ -97,15 +98,17 @@ struct bns_env_ops {
                   struct bns_listener **out, struct bns_err *err);
     uint16_t (*listener_port)(const struct bns_listener *l);
     void (*listener_close)(struct bns_listener *l);
-    int (*connect)(struct bns_env *e, const char *host, uint16_t port, const struct bns_stream_events *ev,
-                   void *arg, struct bns_stream **out, struct bns_err *err);
+    int (*connect)(struct bns_env *e, const char *host, uint16_t port,
+                   const struct bns_stream_events *ev, void *arg, struct bns_stream **out,
+                   struct bns_err *err);
     void (*fatal)(struct bns_env *e, int exit_code, const char *text);
 };
 
 /* A stream carries its own operations, so that TLS can wrap one later. */
 struct bns_stream_ops {
     void (*set_events)(struct bns_stream *s, const struct bns_stream_events *ev, void *arg);
-    int (*write)(struct bns_stream *s, const struct bns_slice *v, size_t n, bns_release_fn *release, void *arg);
+    int (*write)(struct bns_stream *s, const struct bns_slice *v, size_t n, bns_release_fn *release,
+                 void *arg);
     size_t (*queued)(const struct bns_stream *s);
     void (*read)(struct bns_stream *s, bool on);
     void (*close)(struct bns_stream *s);
@@ -124,8 +127,8 @@ struct bns_env {
     struct bns_log *log;         /* may be NULL */
     struct bns_metrics *metrics; /* may be NULL */
     struct bns_prng prng;
-    uint32_t mutant;             /* planted bug in force, 0 = none; read only in _mut builds */
-    bool sim;                    /* a simulated node */
+    uint32_t mutant; /* planted bug in force, 0 = none; read only in _mut builds */
+    bool sim;        /* a simulated node */
 };
 
 #ifdef BNS_MUTANTS
@@ -158,14 +161,16 @@ static inline void bns_timer_stop(struct bns_env *e, struct bns_timer *t) /* no-
 {
     e->ops->timer_stop(e, t);
 }
-/* Any thread. t->fn runs on e's loop in a later turn, in post order. t is not touched after fn starts. */
+/* Any thread. t->fn runs on e's loop in a later turn, in post order. t is not touched after fn
+ * starts. */
 static inline void bns_post(struct bns_env *e, struct bns_task *t)
 {
     e->ops->post(e, t);
 }
 /* BNS_E_NOMEM, BNS_E_INTERNAL (no thread). */
-BNS_MUST_CHECK static inline int bns_worker_new(struct bns_env *e, const char *name, bns_worker_fn *fn,
-                                                void *arg, struct bns_worker **out)
+BNS_MUST_CHECK static inline int bns_worker_new(struct bns_env *e, const char *name,
+                                                bns_worker_fn *fn, void *arg,
+                                                struct bns_worker **out)
 {
     return e->ops->worker_new(e, name, fn, arg, out);
 }
@@ -173,7 +178,8 @@ static inline void bns_worker_submit(struct bns_env *e, struct bns_worker *w, st
 {
     e->ops->worker_submit(w, j);
 }
-/* All submitted jobs have completed (their done ran): asserts it. Joins the thread. NULL is fine. */
+/* Asserts that all submitted jobs have completed (their done ran). Joins the thread. NULL is
+ * fine. */
 static inline void bns_worker_free(struct bns_env *e, struct bns_worker *w)
 {
     e->ops->worker_free(w);
@@ -213,20 +219,22 @@ static inline void bns_fatal(struct bns_env *e, int exit_code, const char *text)
     e->ops->fatal(e, exit_code, text);
 }
 
-/* ---- stream calls ------------------------------------------------------------------------------ */
-static inline void bns_stream_set_events(struct bns_stream *s, const struct bns_stream_events *ev, void *arg)
+/* ---- stream calls --------------------------------------------------------------------------- */
+static inline void bns_stream_set_events(struct bns_stream *s, const struct bns_stream_events *ev,
+                                         void *arg)
 {
     s->ops->set_events(s, ev, arg);
 }
 /* Queues n slices; they stay borrowed until release(arg, code) runs on the loop (in write order,
  * at the latest before on_close; never inside this call). release may be NULL for bytes that
  * outlive the stream. On error (BNS_E_NOMEM, or BNS_E_OFF when closing) release is NOT called. */
-BNS_MUST_CHECK static inline int bns_stream_write(struct bns_stream *s, const struct bns_slice *v, size_t n,
-                                                  bns_release_fn *release, void *arg)
+BNS_MUST_CHECK static inline int bns_stream_write(struct bns_stream *s, const struct bns_slice *v,
+                                                  size_t n, bns_release_fn *release, void *arg)
 {
     return s->ops->write(s, v, n, release, arg);
 }
-static inline size_t bns_stream_queued(const struct bns_stream *s) /* bytes not yet given to the kernel */
+/* Bytes not yet given to the kernel. */
+static inline size_t bns_stream_queued(const struct bns_stream *s)
 {
     return s->ops->queued(s);
 }

@@ -65,9 +65,9 @@ int bns_err_set(struct bns_err *err, int code, const char *fmt, ...) BNS_PRINTF(
  * when err is NULL: callers keep their own code). */
 int bns_err_wrap(struct bns_err *err, const char *fmt, ...) BNS_PRINTF(2, 3);
 
-const char *bns_err_name(int code);       /* "NOSPACE"; "UNKNOWN" for others */
+const char *bns_err_name(int code); /* "NOSPACE"; "UNKNOWN" for others */
 const char *bns_err_default_text(int code);
-int bns_err_grpc(int code);               /* gRPC status, 2 (UNKNOWN) for unknown codes */
+int bns_err_grpc(int code); /* gRPC status, 2 (UNKNOWN) for unknown codes */
 int bns_err_http(int code);
 bool bns_err_retryable(int code);
 bool bns_err_definite(int code);

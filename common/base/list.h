@@ -17,7 +17,7 @@ struct bns_list {
     struct bns_list *prev;
 };
 
-#define BNS_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define BNS_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 /* Visits every node; `n` may be removed in the body. */
 #define BNS_LIST_EACH(n, head)                                                                     \

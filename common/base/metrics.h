@@ -1,7 +1,8 @@
 /* metrics.h - counters, gauges, histograms; Prometheus text 0.0.4.
  *
  * Thread:  a registry belongs to one loop. A worker hands its numbers over with its completion.
- * Memory:  metrics live until the registry is closed. Names and help are borrowed constants; labels are copied.
+ * Memory:  metrics live until the registry is closed. Names and help are borrowed constants;
+ *          labels are copied.
  */
 #ifndef BNS_BASE_METRICS_H
 #define BNS_BASE_METRICS_H
@@ -24,9 +25,12 @@ void bns_metrics_free(struct bns_metrics *m);
 
 /* Same name and labels give the same object. labels: "grpc_method=\"Put\",x=\"y\"" or NULL.
  * NULL when out of memory: the helpers below accept NULL and do nothing. */
-struct bns_counter *bns_counter(struct bns_metrics *m, const char *name, const char *labels, const char *help);
-struct bns_gauge *bns_gauge(struct bns_metrics *m, const char *name, const char *labels, const char *help);
-struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *labels, const char *help);
+struct bns_counter *bns_counter(struct bns_metrics *m, const char *name, const char *labels,
+                                const char *help);
+struct bns_gauge *bns_gauge(struct bns_metrics *m, const char *name, const char *labels,
+                            const char *help);
+struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *labels,
+                          const char *help);
 
 /* Called before each scrape, to refresh gauges that are cheap to compute late. */
 BNS_MUST_CHECK int bns_metrics_hook(struct bns_metrics *m, void (*fn)(void *arg), void *arg);

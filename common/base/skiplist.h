@@ -17,7 +17,7 @@
 struct bns_skip_node {
     uint32_t key_len;
     uint8_t levels;
-    const uint8_t *key; /* owned by the caller, unchanged while in the list */
+    const uint8_t *key;           /* owned by the caller, unchanged while in the list */
     struct bns_skip_node *next[]; /* `levels` links */
 };
 
@@ -39,7 +39,8 @@ static inline size_t bns_skip_node_bytes(size_t offset, uint8_t levels)
 /* n->key, key_len, levels are set. BNS_E_EXISTS when the key is there (nothing changed). */
 BNS_MUST_CHECK int bns_skip_insert(struct bns_skiplist *s, struct bns_skip_node *n);
 struct bns_skip_node *bns_skip_find(const struct bns_skiplist *s, struct bns_slice key);
-struct bns_skip_node *bns_skip_seek(const struct bns_skiplist *s, struct bns_slice key); /* first >= key */
+struct bns_skip_node *bns_skip_seek(const struct bns_skiplist *s,
+                                    struct bns_slice key); /* first >= key */
 static inline struct bns_skip_node *bns_skip_first(const struct bns_skiplist *s)
 {
     return s->head[0];
@@ -48,6 +49,7 @@ static inline struct bns_skip_node *bns_skip_next(const struct bns_skip_node *n)
 {
     return n->next[0];
 }
-struct bns_skip_node *bns_skip_del(struct bns_skiplist *s, struct bns_slice key); /* the removed node or NULL */
+struct bns_skip_node *bns_skip_del(struct bns_skiplist *s,
+                                   struct bns_slice key); /* the removed node or NULL */
 
 #endif

@@ -27,19 +27,25 @@ struct bns_snap_info {
 };
 
 /* meta: opaque bytes of the owner (index, term, configuration), readable before any chunk. */
-BNS_MUST_CHECK int bns_snap_create(struct bns_vfs *vfs, const struct bns_alloc *alloc, const char *path,
-                                   struct bns_slice meta, struct bns_snap_writer **out, struct bns_err *err);
-BNS_MUST_CHECK int bns_snap_write(struct bns_snap_writer *w, struct bns_slice chunk, struct bns_err *err);
-/* Footer, sync, rename, sync of the directory; frees w in every case (on error the .tmp is removed). */
-BNS_MUST_CHECK int bns_snap_commit(struct bns_snap_writer *w, struct bns_snap_info *info, struct bns_err *err);
+BNS_MUST_CHECK int bns_snap_create(struct bns_vfs *vfs, const struct bns_alloc *alloc,
+                                   const char *path, struct bns_slice meta,
+                                   struct bns_snap_writer **out, struct bns_err *err);
+BNS_MUST_CHECK int bns_snap_write(struct bns_snap_writer *w, struct bns_slice chunk,
+                                  struct bns_err *err);
+/* Footer, sync, rename, sync of the directory; frees w in every case (on error the .tmp is
+ * removed). */
+BNS_MUST_CHECK int bns_snap_commit(struct bns_snap_writer *w, struct bns_snap_info *info,
+                                   struct bns_err *err);
 void bns_snap_abort(struct bns_snap_writer *w); /* removes the .tmp; NULL is fine */
 
-BNS_MUST_CHECK int bns_snap_open(struct bns_vfs *vfs, const struct bns_alloc *alloc, const char *path,
-                                 struct bns_snap_reader **out, struct bns_err *err);
+BNS_MUST_CHECK int bns_snap_open(struct bns_vfs *vfs, const struct bns_alloc *alloc,
+                                 const char *path, struct bns_snap_reader **out,
+                                 struct bns_err *err);
 struct bns_slice bns_snap_meta(const struct bns_snap_reader *r);
 void bns_snap_info(const struct bns_snap_reader *r, struct bns_snap_info *out);
 /* Reads chunk `no` (0-based) into dst (BNS_SNAP_CHUNK_MAX bytes). */
-BNS_MUST_CHECK int bns_snap_read(struct bns_snap_reader *r, uint64_t no, void *dst, size_t *len, struct bns_err *err);
+BNS_MUST_CHECK int bns_snap_read(struct bns_snap_reader *r, uint64_t no, void *dst, size_t *len,
+                                 struct bns_err *err);
 void bns_snap_close(struct bns_snap_reader *r); /* NULL is fine */
 
 #endif

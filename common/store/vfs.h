@@ -17,9 +17,9 @@
 
 enum bns_open_flags {
     BNS_OPEN_READ = 0,
-    BNS_OPEN_WRITE = 1,   /* read and write */
-    BNS_OPEN_CREATE = 2,  /* create when missing (implies WRITE) */
-    BNS_OPEN_EXCL = 4,    /* with CREATE: BNS_E_EXISTS when there */
+    BNS_OPEN_WRITE = 1,  /* read and write */
+    BNS_OPEN_CREATE = 2, /* create when missing (implies WRITE) */
+    BNS_OPEN_EXCL = 4,   /* with CREATE: BNS_E_EXISTS when there */
     BNS_OPEN_TRUNC = 8,
 };
 
@@ -33,8 +33,10 @@ struct bns_file;
 struct bns_vfs;
 
 struct bns_file_ops {
-    int (*read_at)(struct bns_file *f, uint64_t off, void *dst, size_t len, size_t *got, struct bns_err *err);
-    int (*write_at)(struct bns_file *f, uint64_t off, const struct bns_slice *v, size_t n, struct bns_err *err);
+    int (*read_at)(struct bns_file *f, uint64_t off, void *dst, size_t len, size_t *got,
+                   struct bns_err *err);
+    int (*write_at)(struct bns_file *f, uint64_t off, const struct bns_slice *v, size_t n,
+                    struct bns_err *err);
     int (*sync)(struct bns_file *f, bool data_only, struct bns_err *err);
     int (*truncate)(struct bns_file *f, uint64_t size, struct bns_err *err);
     int (*size)(struct bns_file *f, uint64_t *out, struct bns_err *err);
@@ -48,13 +50,16 @@ struct bns_file {
 typedef int bns_list_fn(void *arg, const char *name); /* non-zero stops and is returned */
 
 struct bns_vfs_ops {
-    int (*open)(struct bns_vfs *v, const char *path, int flags, struct bns_file **out, struct bns_err *err);
+    int (*open)(struct bns_vfs *v, const char *path, int flags, struct bns_file **out,
+                struct bns_err *err);
     int (*remove)(struct bns_vfs *v, const char *path, struct bns_err *err);
     int (*rename)(struct bns_vfs *v, const char *from, const char *to, struct bns_err *err);
     int (*mkdir)(struct bns_vfs *v, const char *path, struct bns_err *err);
     int (*sync_dir)(struct bns_vfs *v, const char *path, struct bns_err *err);
-    int (*list)(struct bns_vfs *v, const char *path, bns_list_fn *fn, void *arg, struct bns_err *err);
-    int (*stat)(struct bns_vfs *v, const char *path, struct bns_file_stat *out, struct bns_err *err);
+    int (*list)(struct bns_vfs *v, const char *path, bns_list_fn *fn, void *arg,
+                struct bns_err *err);
+    int (*stat)(struct bns_vfs *v, const char *path, struct bns_file_stat *out,
+                struct bns_err *err);
     int (*lock)(struct bns_vfs *v, const char *path, struct bns_file **out, struct bns_err *err);
     int (*free_bytes)(struct bns_vfs *v, const char *path, uint64_t *out, struct bns_err *err);
 };
@@ -65,20 +70,24 @@ struct bns_vfs {
 
 #define BNS_VFS_CALL BNS_MUST_CHECK static inline int
 
-BNS_VFS_CALL bns_vfs_open(struct bns_vfs *v, const char *path, int flags, struct bns_file **out, struct bns_err *err)
+BNS_VFS_CALL bns_vfs_open(struct bns_vfs *v, const char *path, int flags, struct bns_file **out,
+                          struct bns_err *err)
 {
     return v->ops->open(v, path, flags, out, err);
 }
-BNS_VFS_CALL bns_vfs_remove(struct bns_vfs *v, const char *path, struct bns_err *err) /* files and empty dirs */
+/* Files and empty directories. */
+BNS_VFS_CALL bns_vfs_remove(struct bns_vfs *v, const char *path, struct bns_err *err)
 {
     return v->ops->remove(v, path, err);
 }
 /* Replaces `to`. Durable only after sync_dir of the directory. */
-BNS_VFS_CALL bns_vfs_rename(struct bns_vfs *v, const char *from, const char *to, struct bns_err *err)
+BNS_VFS_CALL bns_vfs_rename(struct bns_vfs *v, const char *from, const char *to,
+                            struct bns_err *err)
 {
     return v->ops->rename(v, from, to, err);
 }
-BNS_VFS_CALL bns_vfs_mkdir(struct bns_vfs *v, const char *path, struct bns_err *err) /* mode 0700; OK when there */
+/* Mode 0700; OK when it is there. */
+BNS_VFS_CALL bns_vfs_mkdir(struct bns_vfs *v, const char *path, struct bns_err *err)
 {
     return v->ops->mkdir(v, path, err);
 }
@@ -87,30 +96,37 @@ BNS_VFS_CALL bns_vfs_sync_dir(struct bns_vfs *v, const char *path, struct bns_er
     return v->ops->sync_dir(v, path, err);
 }
 /* Names without "." and "..", sorted by bytes. */
-BNS_VFS_CALL bns_vfs_list(struct bns_vfs *v, const char *path, bns_list_fn *fn, void *arg, struct bns_err *err)
+BNS_VFS_CALL bns_vfs_list(struct bns_vfs *v, const char *path, bns_list_fn *fn, void *arg,
+                          struct bns_err *err)
 {
     return v->ops->list(v, path, fn, arg, err);
 }
-BNS_VFS_CALL bns_vfs_stat(struct bns_vfs *v, const char *path, struct bns_file_stat *out, struct bns_err *err)
+BNS_VFS_CALL bns_vfs_stat(struct bns_vfs *v, const char *path, struct bns_file_stat *out,
+                          struct bns_err *err)
 {
     return v->ops->stat(v, path, out, err);
 }
-/* Creates and locks a file for this process (pid written into it); held until closed. BNS_E_BUSY. */
-BNS_VFS_CALL bns_vfs_lock(struct bns_vfs *v, const char *path, struct bns_file **out, struct bns_err *err)
+/* Creates and locks a file for this process (pid written into it); held until closed.
+ * BNS_E_BUSY. */
+BNS_VFS_CALL bns_vfs_lock(struct bns_vfs *v, const char *path, struct bns_file **out,
+                          struct bns_err *err)
 {
     return v->ops->lock(v, path, out, err);
 }
-BNS_VFS_CALL bns_vfs_free_bytes(struct bns_vfs *v, const char *path, uint64_t *out, struct bns_err *err)
+BNS_VFS_CALL bns_vfs_free_bytes(struct bns_vfs *v, const char *path, uint64_t *out,
+                                struct bns_err *err)
 {
     return v->ops->free_bytes(v, path, out, err);
 }
 /* Reads up to len bytes; *got < len only at end of file. */
-BNS_VFS_CALL bns_file_read_at(struct bns_file *f, uint64_t off, void *dst, size_t len, size_t *got, struct bns_err *err)
+BNS_VFS_CALL bns_file_read_at(struct bns_file *f, uint64_t off, void *dst, size_t len, size_t *got,
+                              struct bns_err *err)
 {
     return f->ops->read_at(f, off, dst, len, got, err);
 }
 /* Writes all slices one behind the other, or fails. */
-BNS_VFS_CALL bns_file_write_at(struct bns_file *f, uint64_t off, const struct bns_slice *v, size_t n, struct bns_err *err)
+BNS_VFS_CALL bns_file_write_at(struct bns_file *f, uint64_t off, const struct bns_slice *v,
+                               size_t n, struct bns_err *err)
 {
     return f->ops->write_at(f, off, v, n, err);
 }

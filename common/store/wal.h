@@ -5,7 +5,8 @@
  * Memory:    payload slices are borrowed until `done` runs. Nothing is copied.
  * Errors:    BNS_E_NOSPACE the append was refused, nothing was written, try again later
  *            BNS_E_IO      the log is poisoned: bns_fatal(env, 6) has been called
- *            BNS_E_CORRUPT at open: file, offset, lsn and the repair command are in the text (exit 4)
+ *            BNS_E_CORRUPT at open: file, offset, lsn and the repair command are in the text
+ *                          (exit 4)
  * Ordering:  records become durable in append order; `done` callbacks keep that order.
  * Format:    at the top of wal.c. Replay rule (torn tail or corruption): at the top of wal_open.c.
  */
@@ -15,10 +16,10 @@
 #include "base/env.h"
 
 enum bns_wal_type {
-    BNS_WAL_ENTRY = 1,    /* payload: u64 index, u64 term, u8 kind, data */
-    BNS_WAL_STATE = 2,    /* payload: u64 term, u64 vote, u64 commit */
-    BNS_WAL_TRUNCATE = 3, /* payload: u64 from index: entries >= from of this group are void */
-    BNS_WAL_SNAPMARK = 4, /* payload: u64 index, u64 term, conf bytes */
+    BNS_WAL_ENTRY = 1,      /* payload: u64 index, u64 term, u8 kind, data */
+    BNS_WAL_STATE = 2,      /* payload: u64 term, u64 vote, u64 commit */
+    BNS_WAL_TRUNCATE = 3,   /* payload: u64 from index: entries >= from of this group are void */
+    BNS_WAL_SNAPMARK = 4,   /* payload: u64 index, u64 term, conf bytes */
     BNS_WAL_CHECKPOINT = 5, /* the WAL's own: hard state and first needed lsn of all groups */
     BNS_WAL_SEAL = 6,       /* the WAL's own: written after ~100 ms of idleness */
 };
@@ -37,7 +38,7 @@ struct bns_wal_record {
 
 /* One append = one atomic batch. Owned by the caller until done. */
 struct bns_wal_append {
-    struct bns_job job; /* the WAL's */
+    struct bns_job job;                   /* the WAL's */
     const struct bns_wal_record *records; /* borrowed until done */
     size_t records_count;
     uint64_t lsn_first, lsn_last; /* set by bns_wal_append() */
@@ -56,7 +57,8 @@ struct bns_wal_stats { /* also metrics: wal_fsync_seconds, wal_batch_records, wa
     uint64_t syncs, records, bytes, segments, durable_lsn, next_lsn;
 };
 
-typedef int bns_wal_replay_fn(void *arg, uint64_t lsn, uint32_t group, uint8_t type, struct bns_slice payload);
+typedef int bns_wal_replay_fn(void *arg, uint64_t lsn, uint32_t group, uint8_t type,
+                              struct bns_slice payload);
 
 /* Start-up, blocking: opens or creates the log under cfg->dir, replays every live record through
  * `replay` (payload borrowed for the call; an error of it stops the open and is returned), rewrites
@@ -82,12 +84,13 @@ void bns_wal_stats(const struct bns_wal *w, struct bns_wal_stats *out);
 void bns_wal_close(struct bns_wal *w, void (*done)(void *arg), void *arg);
 
 /* ---- offline tools: bonsai wal dump|verify|repair|stat ---- */
-typedef int bns_wal_visit_fn(void *arg, const char *file, uint64_t off, uint64_t lsn, uint32_t group,
-                             uint8_t type, struct bns_slice payload);
-BNS_MUST_CHECK int bns_wal_visit(struct bns_vfs *vfs, const struct bns_alloc *alloc, const char *dir,
-                                 bns_wal_visit_fn *fn, void *arg, struct bns_err *err);
+typedef int bns_wal_visit_fn(void *arg, const char *file, uint64_t off, uint64_t lsn,
+                             uint32_t group, uint8_t type, struct bns_slice payload);
+BNS_MUST_CHECK int bns_wal_visit(struct bns_vfs *vfs, const struct bns_alloc *alloc,
+                                 const char *dir, bns_wal_visit_fn *fn, void *arg,
+                                 struct bns_err *err);
 /* Cuts everything from the first invalid record; returns how much was lost in *lost_bytes. */
-BNS_MUST_CHECK int bns_wal_repair(struct bns_vfs *vfs, const struct bns_alloc *alloc, const char *dir,
-                                  uint64_t *lost_bytes, struct bns_err *err);
+BNS_MUST_CHECK int bns_wal_repair(struct bns_vfs *vfs, const struct bns_alloc *alloc,
+                                  const char *dir, uint64_t *lost_bytes, struct bns_err *err);
 
 #endif
