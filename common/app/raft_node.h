@@ -1,0 +1,102 @@
+/* raft_node.h - one Raft group in a daemon: core + WAL + peer RPC + a state machine.
+ *
+ * kafka-lite's controller, the namenode's edit log, the TSO and etcd-lite implement struct
+ * bns_sm_ops and get replication, snapshots, linearizable reads and recovery.
+ *
+ * Thread:  all calls and callbacks on the env's loop.
+ * Memory:  entries and slices given to callbacks are borrowed until the matching done is called.
+ */
+#ifndef BNS_APP_RAFT_NODE_H
+#define BNS_APP_RAFT_NODE_H
+
+#include "base/env.h"
+#include "proto/raft.h"
+#include "store/wal.h"
+
+struct bns_raft_node;
+struct bns_sm_snap; /* the state machine's: an open, consistent snapshot */
+
+typedef void bns_sm_done(void *arg, int code);
+typedef void bns_sm_snap_done(void *arg, int code, struct bns_sm_snap *snap,
+                              const struct bns_raft_snapmeta *meta, uint64_t bytes);
+typedef void bns_sm_read_done(void *arg, int code, struct bns_slice chunk);
+
+/* The state machine. `done` may be run inside the call or later. Applying cannot fail: done with an
+ * error means that the node is going down (bns_fatal has been called). */
+struct bns_sm_ops {
+    /* Committed entries in order (NOOP and CONF too: they move the applied index). One batch at a
+     * time: the next comes after done. The effect may be volatile until checkpoint. */
+    void (*apply)(void *sm, const struct bns_raft_entry *e, size_t n, bns_sm_done *done, void *arg);
+    /* Makes all that is applied durable, with the applied index and its term in the same
+     * transaction; then durable() tells at least the index applied at the call. */
+    void (*checkpoint)(void *sm, bns_sm_done *done, void *arg);
+    /* What the disk holds: index 0 = nothing. Answered before bns_raft_node_start() too. */
+    void (*durable)(void *sm, struct bns_raft_snapmeta *out);
+    /* A consistent snapshot while applies go on; meta says at which index it came to stand. */
+    void (*snap_open)(void *sm, bns_sm_snap_done *done, void *arg);
+    void (*snap_read)(void *sm, struct bns_sm_snap *s, uint64_t off, size_t len,
+                      bns_sm_read_done *done, void *arg);
+    void (*snap_close)(void *sm, struct bns_sm_snap *s);
+    /* Replaces everything. begin, chunk..., end or abort; whole or absent after a crash. No apply
+     * is in flight from end until its done. */
+    void (*install_begin)(void *sm, const struct bns_raft_snapmeta *meta, uint64_t bytes,
+                          bns_sm_done *done, void *arg);
+    void (*install_chunk)(void *sm, uint64_t off, struct bns_slice chunk, bns_sm_done *done,
+                          void *arg);
+    void (*install_end)(void *sm, bns_sm_done *done, void *arg);
+    void (*install_abort)(void *sm);
+    void (*role)(void *sm, enum bns_raft_role role, uint64_t term, uint64_t leader);
+    /* Digest of the state at the applied index; equal on all members (simulator, checks). */
+    uint64_t (*digest)(void *sm);
+};
+
+struct bns_raft_peer_addr {
+    uint64_t id;
+    char host[64];
+    uint16_t port;
+};
+
+struct bns_raft_node_config {
+    uint32_t group;
+    uint64_t id;
+    uint8_t cluster_id[16];
+    const struct bns_raft_peer_addr *peers; /* all members, this one too */
+    size_t peers_count;
+    const char *listen_host; /* where peers reach us; NULL with one member = no listener */
+    uint16_t listen_port;
+    uint64_t election_ns, heartbeat_ns;
+    uint64_t snapshot_entries; /* 0 = 10,000: checkpoint after so many applied entries */
+    uint64_t snapshot_bytes;   /* 0 = 64 MiB */
+    uint64_t trailing_entries, trailing_bytes;
+    struct bns_wal_config wal;
+};
+
+/* Start-up, blocking: opens the WAL, replays, joins it with what the state machine holds. The core
+ * runs from bns_raft_node_start() on. BNS_E_CORRUPT, BNS_E_INVALID, BNS_E_IO, BNS_E_NOMEM. */
+BNS_MUST_CHECK int bns_raft_node_open(struct bns_env *env, const struct bns_raft_node_config *cfg,
+                                      const struct bns_sm_ops *ops, void *sm,
+                                      struct bns_raft_node **out, struct bns_err *err);
+BNS_MUST_CHECK int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *err);
+
+/* Takes a reference on data. The outcome arrives through apply (or never: the caller has a
+ * deadline). BNS_E_NOTLEADER: no leader known; BNS_E_BUSY; BNS_E_NOSPACE; BNS_E_SHUTDOWN. */
+BNS_MUST_CHECK int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data);
+
+/* A linearizable read: fn runs once applied >= a read index confirmed by a quorum round that began
+ * after this call (BNS_OK), or with BNS_E_NOTLEADER, BNS_E_NOQUORUM, BNS_E_TIMEOUT, BNS_E_BUSY.
+ * fn never runs inside the call. */
+struct bns_raft_read {
+    struct bns_list node; /* the raft_node's */
+    uint64_t index, deadline_ns;
+    void (*fn)(struct bns_raft_read *r, int code);
+};
+void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns);
+void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r);
+
+void bns_raft_node_status(const struct bns_raft_node *n, struct bns_raft_status *out);
+uint16_t bns_raft_node_port(const struct bns_raft_node *n); /* of the peer listener, 0 = none */
+
+/* Stops taking proposals, finishes what the WAL has, closes; done may run inside the call. */
+void bns_raft_node_close(struct bns_raft_node *n, void (*done)(void *arg), void *arg);
+
+#endif

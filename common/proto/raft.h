@@ -1,0 +1,196 @@
+/* raft.h - the Raft consensus core: a pure state machine, one object a group.
+ *
+ * Source: Ongaro's thesis "Consensus: Bridging Theory and Practice" (2014), sections 3, 6.2, 6.4,
+ *         9.6 (pre-vote), 10.2.1 (leader writes in parallel); pipelining, progress states and flow
+ *         control as etcd-io/raft describes them.
+ *
+ * Use:    step() one input, then drain next() until false, honouring the outputs in order; look at
+ *         deadline() and step a TIMER when it has passed. A core never blocks and never calls out.
+ * Thread: one thread. No globals, no clock, no I/O; randomness comes from config.seed.
+ * Memory: from the allocator given. Outputs borrow memory that is valid until the next step; the
+ *         driver takes a reference on entry data (bns_rcbuf_get) that it needs for longer.
+ * Errors: BNS_E_NOMEM leaves the state unchanged. BNS_E_PROTO: a peer's message is malformed or
+ *         impossible; nothing changed. BNS_E_BUSY, BNS_E_NOTLEADER: see the inputs. The driver's
+ *         own mistakes assert.
+ */
+#ifndef BNS_PROTO_RAFT_H
+#define BNS_PROTO_RAFT_H
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/rcbuf.h"
+#include "base/slice.h"
+
+#define BNS_RAFT_PEERS_MAX 16 /* voters of both configurations and learners */
+
+struct bns_raft;
+
+enum bns_raft_role {
+    BNS_RAFT_FOLLOWER,
+    BNS_RAFT_PRE_CANDIDATE,
+    BNS_RAFT_CANDIDATE,
+    BNS_RAFT_LEADER
+};
+
+enum bns_raft_kind { BNS_RAFT_NORMAL = 0, BNS_RAFT_NOOP = 1, BNS_RAFT_CONF = 2 };
+
+struct bns_raft_entry {
+    uint64_t index;
+    uint64_t term;
+    uint8_t kind;
+    struct bns_rcbuf *data; /* NULL = empty */
+};
+
+/* Voters, the outgoing voters of a joint configuration, learners. Sorted by id. */
+struct bns_raft_conf {
+    uint64_t voters[BNS_RAFT_PEERS_MAX];
+    uint64_t voters_old[BNS_RAFT_PEERS_MAX];
+    uint64_t learners[BNS_RAFT_PEERS_MAX];
+    uint8_t voters_count;
+    uint8_t voters_old_count; /* > 0: joint */
+    uint8_t learners_count;
+};
+
+struct bns_raft_snapmeta {
+    uint64_t index;
+    uint64_t term;
+    struct bns_raft_conf conf;
+};
+
+enum bns_raft_msg_type {
+    BNS_RAFT_MSG_PREVOTE = 1,
+    BNS_RAFT_MSG_PREVOTE_RESP = 2,
+    BNS_RAFT_MSG_VOTE = 3,
+    BNS_RAFT_MSG_VOTE_RESP = 4,
+    BNS_RAFT_MSG_APPEND = 5,
+    BNS_RAFT_MSG_APPEND_RESP = 6,
+    BNS_RAFT_MSG_HEARTBEAT = 7,
+    BNS_RAFT_MSG_HEARTBEAT_RESP = 8,
+    BNS_RAFT_MSG_PROPOSE = 9, /* a follower forwards proposals */
+    BNS_RAFT_MSG_READ = 10,   /* a follower asks for a read index; read_ctx is its own number */
+    BNS_RAFT_MSG_READ_RESP = 11,
+    BNS_RAFT_MSG_SNAPSHOT_RESP = 12 /* the follower has installed (or refused) a snapshot */
+};
+
+/* On the wire: protobuf, see raft_msg.h. */
+struct bns_raft_msg {
+    uint8_t type;
+    bool reject;
+    uint8_t flags;
+    uint32_t group;
+    uint64_t from, to;
+    uint64_t term;
+    uint64_t log_term, index; /* previous entry (append), last entry (vote), matched (resp) */
+    uint64_t commit;
+    uint64_t hint_index, hint_term;
+    uint64_t read_ctx;
+    const struct bns_raft_entry *entries;
+    size_t entries_count;
+};
+
+struct bns_raft_config {
+    uint64_t id;
+    uint32_t group;
+    uint64_t election_ns;           /* timeouts are drawn from 1x..2x; 0 = 1 s */
+    uint64_t heartbeat_ns;          /* 0 = 100 ms */
+    uint32_t inflight_msgs_max;     /* 0 = 256 */
+    uint32_t inflight_bytes_max;    /* 0 = 4 MiB */
+    uint32_t msg_bytes_max;         /* 0 = 1 MiB */
+    uint64_t uncommitted_bytes_max; /* 0 = 64 MiB */
+    uint32_t apply_bytes_max;       /* entries in one APPLY; 0 = 1 MiB */
+    uint64_t trailing_entries;      /* kept behind SNAPSHOT_TAKEN; 0 = 5,000 */
+    uint64_t trailing_bytes;        /* 0 = 16 MiB */
+    uint32_t reads_max;             /* waiting reads; 0 = 65,536 */
+    uint64_t seed;
+    uint32_t mutant; /* planted bug in force (only in builds with BNS_MUTANTS) */
+};
+
+/* What the disk kept. On first start: term 0, snap.index 0, snap.conf = the static members. */
+struct bns_raft_boot {
+    uint64_t term, vote, commit;
+    struct bns_raft_snapmeta snap;        /* the log begins behind it */
+    const struct bns_raft_entry *entries; /* snap.index + 1 ..; the core takes references */
+    size_t entries_count;
+    uint64_t applied; /* >= snap.index */
+};
+
+enum bns_raft_in_kind {
+    BNS_RAFT_IN_TIMER,             /* the deadline has passed */
+    BNS_RAFT_IN_RECV,              /* msg; the core takes references on entry data */
+    BNS_RAFT_IN_PROPOSE,           /* data: one NORMAL entry. Leader: appended. Follower: forwarded.
+                                    * BNS_E_BUSY: too much uncommitted; BNS_E_NOTLEADER: no leader */
+    BNS_RAFT_IN_READ,              /* cookie: answered by READ_OK or READ_FAIL, once. BNS_E_BUSY */
+    BNS_RAFT_IN_STORED,            /* seq: that PERSIST, and all before it, are durable */
+    BNS_RAFT_IN_APPLIED,           /* index: everything up to index is applied */
+    BNS_RAFT_IN_SNAPSHOT_TAKEN,    /* index <= applied: the state machine holds it durably */
+    BNS_RAFT_IN_SNAPSHOT_SENT,     /* peer, ok, index: the stream to peer ended */
+    BNS_RAFT_IN_SNAPSHOT_RECEIVED, /* snap, peer, term of the sender: whole and durable here */
+    BNS_RAFT_IN_INSTALLED,         /* index: the state machine now is that snapshot */
+    BNS_RAFT_IN_UNREACHABLE,       /* peer: the connection is down; back to probing */
+    BNS_RAFT_IN_CAMPAIGN           /* election now (tests, transfer) */
+};
+
+struct bns_raft_in {
+    enum bns_raft_in_kind kind;
+    const struct bns_raft_msg *msg;
+    struct bns_rcbuf *data; /* PROPOSE: the core takes a reference */
+    uint64_t cookie, seq, index, peer, term;
+    bool ok;
+    const struct bns_raft_snapmeta *snap;
+};
+
+enum bns_raft_out_kind {
+    BNS_RAFT_OUT_PERSIST,   /* seq; state when has_state; truncate_from when not 0; entries; the log
+                           * starts anew behind snap when that is not NULL. One atomic WAL batch;
+                           * answer with STORED(seq) */
+    BNS_RAFT_OUT_SEND,      /* msg to msg.to, not before STORED(after_seq); 0 = at once */
+    BNS_RAFT_OUT_APPLY,     /* committed and locally durable entries, in order, once each */
+    BNS_RAFT_OUT_READ_OK,   /* cookie, index: answer once applied >= index */
+    BNS_RAFT_OUT_READ_FAIL, /* cookie, code */
+    BNS_RAFT_OUT_SEND_SNAPSHOT, /* peer: stream one that covers at least index */
+    BNS_RAFT_OUT_INSTALL,       /* snap: install the received one; answer INSTALLED */
+    BNS_RAFT_OUT_ROLE           /* role, term, leader (0 = unknown) changed */
+};
+
+struct bns_raft_out {
+    enum bns_raft_out_kind kind;
+    uint64_t seq, after_seq;
+    bool has_state;
+    uint64_t term, vote, commit; /* PERSIST state; ROLE: term */
+    uint64_t truncate_from;
+    const struct bns_raft_entry *entries;
+    size_t entries_count;
+    const struct bns_raft_snapmeta *snap;
+    struct bns_raft_msg msg; /* SEND; msg.entries borrowed as all else */
+    uint64_t cookie, index, peer, leader;
+    int code;
+    enum bns_raft_role role;
+};
+
+/* BNS_E_NOMEM, BNS_E_INVALID (config), BNS_E_CORRUPT (boot state contradicts itself). */
+BNS_MUST_CHECK int bns_raft_init(struct bns_raft **r, const struct bns_raft_config *cfg,
+                                 const struct bns_raft_boot *boot, const struct bns_alloc *alloc,
+                                 uint64_t now_ns);
+void bns_raft_close(struct bns_raft *r); /* NULL is fine */
+BNS_MUST_CHECK int bns_raft_step(struct bns_raft *r, uint64_t now_ns, const struct bns_raft_in *in);
+bool bns_raft_next(struct bns_raft *r, struct bns_raft_out *out);
+uint64_t bns_raft_deadline(const struct bns_raft *r); /* UINT64_MAX = no timer wanted */
+
+struct bns_raft_status {
+    enum bns_raft_role role;
+    uint64_t id, term, vote, leader, commit, applied, first_index, last_index, durable_index;
+    uint64_t log_bytes, uncommitted_bytes;
+    uint32_t reads_waiting, peers_count;
+    struct {
+        uint64_t id, match, next;
+        uint8_t state; /* 0 probe, 1 replicate, 2 snapshot */
+        bool learner, recent_active;
+        uint32_t inflight;
+    } peers[BNS_RAFT_PEERS_MAX];
+};
+void bns_raft_status(const struct bns_raft *r, struct bns_raft_status *out);
+const struct bns_raft_conf *bns_raft_conf(const struct bns_raft *r);
+/* Term of an entry in the log or of the snapshot it begins with; 0 when not known. */
+uint64_t bns_raft_term_at(const struct bns_raft *r, uint64_t index);
+
+#endif
