@@ -117,8 +117,10 @@ struct bns_raft_boot {
 enum bns_raft_in_kind {
     BNS_RAFT_IN_TIMER,             /* the deadline has passed */
     BNS_RAFT_IN_RECV,              /* msg; the core takes references on entry data */
-    BNS_RAFT_IN_PROPOSE,           /* data: one NORMAL entry. Leader: appended. Follower: forwarded.
-                                    * BNS_E_BUSY: too much uncommitted; BNS_E_NOTLEADER: no leader */
+    BNS_RAFT_IN_PROPOSE,           /* data[data_count]: one NORMAL entry each, all or none, as one
+                                    * PERSIST and one APPEND a peer. Leader: appended. Follower:
+                                    * forwarded. BNS_E_BUSY: too much uncommitted;
+                                    * BNS_E_NOTLEADER: no leader known */
     BNS_RAFT_IN_READ,              /* cookie: answered by READ_OK or READ_FAIL, once. BNS_E_BUSY */
     BNS_RAFT_IN_STORED,            /* seq: that PERSIST, and all before it, are durable */
     BNS_RAFT_IN_APPLIED,           /* index: everything up to index is applied */
@@ -133,7 +135,8 @@ enum bns_raft_in_kind {
 struct bns_raft_in {
     enum bns_raft_in_kind kind;
     const struct bns_raft_msg *msg;
-    struct bns_rcbuf *data; /* PROPOSE: the core takes a reference */
+    struct bns_rcbuf *const *data; /* PROPOSE: the core takes a reference on each */
+    size_t data_count;
     uint64_t cookie, seq, index, peer, term;
     bool ok;
     const struct bns_raft_snapmeta *snap;
