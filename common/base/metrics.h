@@ -1,8 +1,7 @@
 /* metrics.h - counters, gauges, histograms; Prometheus text 0.0.4.
  *
  * Thread:  a registry belongs to one loop. A worker hands its numbers over with its completion.
- * Memory:  metrics live until the registry is closed. Names and help are borrowed constants;
- *          labels are copied.
+ * Memory:  metrics live until the registry is closed. Names and help are borrowed constants; labels are copied.
  */
 #ifndef BNS_BASE_METRICS_H
 #define BNS_BASE_METRICS_H
@@ -31,6 +30,11 @@ struct bns_gauge *bns_gauge(struct bns_metrics *m, const char *name, const char 
                             const char *help);
 struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *labels,
                           const char *help);
+
+/* Appends name="value" to a label set that is being built in `out` (with a comma when `out` is not
+ * empty), the value escaped: the way to put text from outside into labels. End it with a NUL byte.
+ * BNS_E_NOMEM, BNS_E_TOOBIG: `out` is unchanged. */
+BNS_MUST_CHECK int bns_metrics_label(struct bns_buf *out, const char *name, struct bns_slice value);
 
 /* Called before each scrape, to refresh gauges that are cheap to compute late. */
 BNS_MUST_CHECK int bns_metrics_hook(struct bns_metrics *m, void (*fn)(void *arg), void *arg);
