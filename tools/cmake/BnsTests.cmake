@@ -1,4 +1,5 @@
-# bns_tests(DIR libs...): every DIR/test_*.c and sim_*.c becomes a ctest, every fuzz_*.c a fuzz target.
+# bns_tests(DIR libs...): every DIR/test_*.c and sim_*.c becomes a ctest, every fuzz_*.c a fuzz
+# target.
 #
 # A fuzz target defines LLVMFuzzerTestOneInput. With BNS_FUZZ it is linked with libFuzzer; without,
 # with a small driver that replays the files of DIR/corpus/<name> and mutated copies of them.
