@@ -13,8 +13,8 @@
 
 /* Encodes without copying entry data, which is large and shared: `head` gets the scalar fields and
  * each entry's framing; the bytes on the wire are the slices in the order given. slices_cap >=
- * 2 * entries_count + 1. The slices point into head and into the entries' data; head must not change
- * until they are sent. */
+ * 2 * entries_count + 1. The slices point into head and into the entries' data; head must not
+ * change until they are sent. */
 BNS_MUST_CHECK int bns_raft_msg_encode(const struct bns_raft_msg *m, struct bns_buf *head,
                                        struct bns_slice *slices, size_t slices_cap,
                                        size_t *slices_count);
