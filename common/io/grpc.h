@@ -128,7 +128,7 @@ void bns_grpc_read(struct bns_grpc_call *c, bool on);  /* off = take no messages
 void bns_grpc_finish(struct bns_grpc_call *c, int status, const char *text,
                      const struct bns_grpc_md *trailers, size_t trailers_count);
 
-/* ---- client -------------------------------------------------------------------------------- */
+/* ---- client ---------------------------------------------------------------------------------- */
 struct bns_grpc_client; /* one connection, many calls; dials again after a failure */
 struct bns_grpc_ccall;
 
