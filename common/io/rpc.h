@@ -1,0 +1,88 @@
+/* rpc.h - internal RPC between the nodes of one cluster: one-way messages and requests.
+ *
+ * Clients always use the real systems' protocols; this carries Raft messages and snapshot chunks.
+ * Frames: codec/frame.h. The first frame each way is HELLO; a wrong cluster, or another node than
+ * the one dialled, closes the connection with BNS_E_PROTO and one warning a minute. A connection
+ * without any frame for 3 pings (ping each second when idle) is closed.
+ *
+ * Thread:  the env's loop.
+ * Memory:  payload slices given to send and call are borrowed until release runs; payloads given to
+ *          callbacks are borrowed for the call.
+ * Bounds:  frame at most 64 MiB, bytes queued per peer (BNS_E_BUSY), requests open per connection.
+ */
+#ifndef BNS_IO_RPC_H
+#define BNS_IO_RPC_H
+
+#include "base/env.h"
+
+struct bns_rpc_identity {
+    uint8_t cluster_id[16];
+    uint64_t node_id;
+    uint64_t incarnation; /* larger at each start */
+    uint64_t features;
+};
+
+/* ---- server: accepts other nodes ------------------------------------------------------------- */
+struct bns_rpc_server;
+struct bns_rpc_request; /* waits for its answer; lives until bns_rpc_reply() */
+
+struct bns_rpc_handler {
+    void (*on_oneway)(void *arg, uint64_t from, uint16_t method, struct bns_slice payload);
+    /* Answer now or later with bns_rpc_reply(), exactly once, also when the peer has gone. */
+    void (*on_request)(void *arg, struct bns_rpc_request *r, uint64_t from, uint16_t method,
+                       struct bns_slice payload);
+};
+
+BNS_MUST_CHECK int bns_rpc_server_new(struct bns_env *env, const struct bns_rpc_identity *id,
+                                      const struct bns_rpc_handler *h, void *arg,
+                                      struct bns_rpc_server **out);
+BNS_MUST_CHECK int bns_rpc_server_listen(struct bns_rpc_server *s, const char *host, uint16_t port,
+                                         uint16_t *out_port, struct bns_err *err);
+/* Takes over an accepted stream with the bytes already read (one port, several protocols). */
+void bns_rpc_server_adopt(struct bns_rpc_server *s, struct bns_stream *stream,
+                          struct bns_slice read_so_far);
+/* Closes all connections; no callback runs afterwards; requests not yet answered may still be
+ * replied to (dropped). NULL is fine. */
+void bns_rpc_server_free(struct bns_rpc_server *s);
+/* payload is copied. code: BNS_OK or an error code, which the caller's done gets. */
+void bns_rpc_reply(struct bns_rpc_request *r, int code, struct bns_slice payload);
+
+/* ---- peer: a connection that we dial, and dial again (backoff 50 ms .. 1 s with jitter) ---------- */
+struct bns_rpc_peer;
+
+struct bns_rpc_peer_config {
+    uint64_t node_id; /* who must answer; 0 = anyone of the cluster */
+    const char *host; /* copied */
+    uint16_t port;
+    uint32_t queue_bytes_max; /* 0 = 16 MiB */
+    void (*on_up)(void *arg);   /* HELLO done; may be NULL */
+    void (*on_down)(void *arg); /* was up and is not any more; may be NULL */
+    void *arg;
+};
+
+BNS_MUST_CHECK int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_identity *id,
+                                    const struct bns_rpc_peer_config *cfg,
+                                    struct bns_rpc_peer **out, struct bns_err *err);
+/* Open calls end with BNS_E_CANCELED before this returns; no other callback runs. NULL is fine. */
+void bns_rpc_peer_free(struct bns_rpc_peer *p);
+bool bns_rpc_peer_up(const struct bns_rpc_peer *p);
+
+/* Sends one message if the peer is up. BNS_E_OFF: not connected; BNS_E_BUSY: queue full;
+ * BNS_E_NOMEM. On error release does not run. Nothing tells whether it arrived. */
+BNS_MUST_CHECK int bns_rpc_send(struct bns_rpc_peer *p, uint16_t method, const struct bns_slice *v,
+                                size_t n, bns_release_fn *release, void *arg);
+
+/* done runs exactly once, on the loop: the reply's code and payload, or BNS_E_TIMEOUT, BNS_E_OFF
+ * (connection lost), BNS_E_CANCELED. */
+typedef void bns_rpc_done(void *arg, int code, struct bns_slice payload);
+struct bns_rpc_call_options {
+    uint16_t method;
+    uint64_t deadline_ns; /* absolute */
+    bns_rpc_done *done;
+    void *arg;
+};
+/* The payload is copied. Waits for the connection while the deadline allows. BNS_E_BUSY, NOMEM. */
+BNS_MUST_CHECK int bns_rpc_call(struct bns_rpc_peer *p, const struct bns_rpc_call_options *o,
+                                const struct bns_slice *v, size_t n);
+
+#endif
