@@ -1,0 +1,345 @@
+/* config.c - one YAML file of sections, and the environment over it.
+ *
+ * The file is read as libyaml's events, not as its document tree: the shape is two levels of
+ * mappings with scalars in them, so a small state machine sees every node with its line and refuses
+ * the rest (lists, anchors, tags of other types, a second document) where it stands. Depth is
+ * bounded by that shape: the first node that is too deep ends the parse.
+ *
+ * A key may stand once. A value that YAML calls null (nothing behind the colon) is a mistake for
+ * every kind but text in quotes.
+ */
+#include "app/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+#define KEYS_MAX 512
+
+enum place { START, TOP, SECTION, SECTION_BODY, VALUE, END };
+
+struct reader {
+    const char *name;
+    const struct bns_config_key *keys;
+    struct bns_arena *arena;
+    struct bns_err *err;
+    yaml_event_t *ev;
+    enum place place;
+    const char *section;              /* as it stands in the table */
+    const struct bns_config_key *key; /* the value of which comes next */
+    size_t section_lines[KEYS_MAX];   /* by index of the section's first key; 0 = not seen */
+    size_t key_lines[KEYS_MAX];       /* by index; 0 = not seen */
+};
+
+static size_t line_of(const struct reader *r)
+{
+    return r->ev->start_mark.line + 1;
+}
+
+static int refuse(const struct reader *r, const char *what)
+{
+    return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s", r->name, line_of(r), what);
+}
+
+/* The names that may stand here: sections, or the keys of one section. */
+static int unknown(const struct reader *r, const char *what, const char *word)
+{
+    const char *names[KEYS_MAX];
+    size_t count = 0;
+    const char *near;
+
+    for (const struct bns_config_key *k = r->keys; k->section != NULL && count < KEYS_MAX; k++) {
+        if (r->section == NULL)
+            names[count++] = k->section;
+        else if (strcmp(k->section, r->section) == 0)
+            names[count++] = k->key;
+    }
+    near = bns_nearest(word, names, count);
+    if (near == NULL)
+        return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: unknown %s '%.64s'", r->name, line_of(r),
+                           what, word);
+    return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: unknown %s '%.64s'; did you mean '%s'?",
+                       r->name, line_of(r), what, word, near);
+}
+
+static int seen_before(struct reader *r, size_t *line, const char *what, const char *name)
+{
+    if (*line != 0)
+        return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s '%s' stands on line %zu already",
+                           r->name, line_of(r), what, name, *line);
+    *line = line_of(r);
+    return BNS_OK;
+}
+
+/* A scalar as a C string, or NULL with an error set. */
+static const char *scalar(const struct reader *r)
+{
+    const char *text;
+
+    if (r->ev->type != YAML_SCALAR_EVENT)
+        return NULL;
+    text = (const char *)r->ev->data.scalar.value;
+    return strlen(text) == r->ev->data.scalar.length ? text : NULL; /* a NUL inside */
+}
+
+static int on_section(struct reader *r)
+{
+    const char *word = scalar(r);
+
+    if (word == NULL)
+        return refuse(r, "expected the name of a section");
+    r->section = NULL;
+    for (size_t i = 0; r->keys[i].section != NULL; i++) {
+        if (strcmp(r->keys[i].section, word) != 0)
+            continue;
+        r->section = r->keys[i].section;
+        r->place = SECTION;
+        return seen_before(r, &r->section_lines[i], "section", word);
+    }
+    return unknown(r, "section", word);
+}
+
+static int on_key(struct reader *r)
+{
+    const char *word = scalar(r);
+
+    if (word == NULL)
+        return refuse(r, "expected the name of a key");
+    for (size_t i = 0; r->keys[i].section != NULL; i++) {
+        if (strcmp(r->keys[i].section, r->section) != 0 || strcmp(r->keys[i].key, word) != 0)
+            continue;
+        r->key = &r->keys[i];
+        r->place = VALUE;
+        return seen_before(r, &r->key_lines[i], "key", word);
+    }
+    return unknown(r, "key", word);
+}
+
+static int on_value(struct reader *r)
+{
+    const struct bns_config_key *k = r->key;
+    const char *text = scalar(r);
+    int rv;
+
+    if (text == NULL || (*text == '\0' && r->ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE))
+        return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s.%s: expected %s", r->name, line_of(r),
+                           k->section, k->key, bns_value_kind_text(k->kind));
+    if (k->kind == BNS_VALUE_STR) {
+        text = bns_arena_dup(r->arena, text, strlen(text));
+        if (text == NULL)
+            return bns_err_set(r->err, BNS_E_NOMEM, "%s: no memory for its text", r->name);
+    }
+    rv = bns_value_set(k->kind, k->dst, text, r->err);
+    if (rv != BNS_OK)
+        bns_err_wrap(r->err, "%s:%zu: %s.%s", r->name, line_of(r), k->section, k->key);
+    r->place = SECTION_BODY;
+    return rv;
+}
+
+/* One event in the place where the reader is. */
+static int on_event(struct reader *r)
+{
+    yaml_event_type_t type = r->ev->type;
+
+    if (type == YAML_STREAM_START_EVENT || type == YAML_STREAM_END_EVENT ||
+        type == YAML_DOCUMENT_END_EVENT)
+        return BNS_OK;
+    switch (r->place) {
+    case START:
+        if (type == YAML_DOCUMENT_START_EVENT)
+            return BNS_OK;
+        if (type == YAML_SCALAR_EVENT && r->ev->data.scalar.length == 0) {
+            r->place = END; /* a file of comments */
+            return BNS_OK;
+        }
+        if (type != YAML_MAPPING_START_EVENT)
+            return refuse(r, "expected sections, such as 'log:'");
+        r->place = TOP;
+        return BNS_OK;
+    case TOP:
+        if (type != YAML_MAPPING_END_EVENT)
+            return on_section(r);
+        r->place = END;
+        return BNS_OK;
+    case SECTION:
+        if (type != YAML_MAPPING_START_EVENT)
+            return refuse(r, "expected indented 'key: value' lines below the section's name");
+        r->place = SECTION_BODY;
+        return BNS_OK;
+    case SECTION_BODY:
+        if (type != YAML_MAPPING_END_EVENT)
+            return on_key(r);
+        r->place = TOP;
+        return BNS_OK;
+    case VALUE:
+        return on_value(r);
+    case END:
+        return refuse(r, "a second document; one is all there may be");
+    }
+    return BNS_E_INTERNAL;
+}
+
+/* libyaml's complaint, or out of memory. */
+static int parser_error(const struct reader *r, const yaml_parser_t *p)
+{
+    if (p->error == YAML_MEMORY_ERROR)
+        return bns_err_set(r->err, BNS_E_NOMEM, "%s: no memory to read it", r->name);
+    return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: not YAML: %s", r->name,
+                       p->problem_mark.line + 1, p->problem == NULL ? "?" : p->problem);
+}
+
+int bns_config_parse(const char *name, struct bns_slice text, const struct bns_config_key *keys,
+                     struct bns_arena *arena, struct bns_err *err)
+{
+    struct reader r = {.name = name, .keys = keys, .arena = arena, .err = err};
+    yaml_parser_t p;
+    bool done = false;
+    int rv = BNS_OK;
+
+    for (size_t i = 0; keys[i].section != NULL; i++)
+        BNS_ASSERT(i < KEYS_MAX);
+    if (!yaml_parser_initialize(&p))
+        return bns_err_set(err, BNS_E_NOMEM, "%s: no memory to read it", name);
+    yaml_parser_set_input_string(&p, text.ptr == NULL ? (const uint8_t *)"" : text.ptr, text.len);
+    while (rv == BNS_OK && !done) {
+        yaml_event_t ev;
+
+        if (!yaml_parser_parse(&p, &ev)) {
+            rv = parser_error(&r, &p);
+            break;
+        }
+        r.ev = &ev;
+        rv = on_event(&r);
+        done = ev.type == YAML_STREAM_END_EVENT;
+        yaml_event_delete(&ev);
+    }
+    yaml_parser_delete(&p);
+    return rv;
+}
+
+int bns_config_load(const char *path, const struct bns_config_key *keys, struct bns_arena *arena,
+                    struct bns_err *err)
+{
+    FILE *f = fopen(path, "re");
+    uint8_t *bytes = NULL;
+    size_t len;
+    int rv;
+
+    if (f == NULL)
+        return bns_err_set(err, errno == ENOENT ? BNS_E_NOTFOUND : BNS_E_IO, "%s: %s", path,
+                           strerror(errno));
+    bytes = malloc(BNS_CONFIG_BYTES_MAX + 1);
+    if (bytes == NULL) {
+        rv = bns_err_set(err, BNS_E_NOMEM, "%s: no memory to read it", path);
+        goto done;
+    }
+    len = fread(bytes, 1, BNS_CONFIG_BYTES_MAX + 1, f);
+    if (ferror(f)) {
+        rv = bns_err_set(err, BNS_E_IO, "%s: %s", path, strerror(errno));
+        goto done;
+    }
+    if (len > BNS_CONFIG_BYTES_MAX) {
+        rv = bns_err_set(err, BNS_E_TOOBIG, "%s: more than %u bytes", path, BNS_CONFIG_BYTES_MAX);
+        goto done;
+    }
+    rv = bns_config_parse(path, bns_slice(bytes, len), keys, arena, err);
+
+done:
+    free(bytes);
+    (void)fclose(f); /* it was read only */
+    return rv;
+}
+
+/* "election-ms" and "ELECTION_MS" are one name; returns what follows it in `var`, or NULL. */
+static const char *match(const char *var, const char *name)
+{
+    for (; *name != '\0'; name++, var++) {
+        int c = *name == '-' ? '_' : toupper((unsigned char)*name);
+
+        if (c != (unsigned char)*var)
+            return NULL;
+    }
+    return var;
+}
+
+int bns_config_env(const struct bns_config_key *keys, char *const *environ, struct bns_err *err)
+{
+    for (; *environ != NULL; environ++) {
+        if (strncmp(*environ, "BNS_", 4) != 0)
+            continue;
+        for (const struct bns_config_key *k = keys; k->section != NULL; k++) {
+            const char *at = match(*environ + 4, k->section);
+            int rv;
+
+            if (at == NULL || *at != '_')
+                continue;
+            at = match(at + 1, k->key);
+            if (at == NULL || *at != '=' || at[1] == '\0')
+                continue;
+            rv = bns_value_set(k->kind, k->dst, at + 1, err);
+            if (rv != BNS_OK) {
+                bns_err_wrap(err, "environment variable %.*s", (int)(at - *environ), *environ);
+                return rv;
+            }
+        }
+    }
+    return BNS_OK;
+}
+
+/* In single quotes a quote is doubled; libyaml folds line breaks there, so they are escaped. */
+static int print_text(struct bns_buf *out, const char *text)
+{
+    int rv = bns_buf_byte(out, '"');
+
+    for (; rv == BNS_OK && *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            rv = bns_buf_fmt(out, "\\%c", *text);
+        else if ((unsigned char)*text < 0x20)
+            rv = bns_buf_fmt(out, "\\x%02x", (unsigned)(unsigned char)*text);
+        else
+            rv = bns_buf_byte(out, (uint8_t)*text);
+    }
+    return rv == BNS_OK ? bns_buf_str(out, "\"\n") : rv;
+}
+
+static int print_value(struct bns_buf *out, const struct bns_config_key *k)
+{
+    const char *text;
+
+    switch (k->kind) {
+    case BNS_VALUE_STR:
+        text = *(const char *const *)k->dst;
+        return print_text(out, text == NULL ? "" : text);
+    case BNS_VALUE_BOOL:
+        return bns_buf_fmt(out, "%s\n", *(const bool *)k->dst ? "true" : "false");
+    case BNS_VALUE_DURATION:
+        return bns_buf_fmt(out, "%" PRIu64 "ns\n", *(const uint64_t *)k->dst);
+    case BNS_VALUE_U64:
+    case BNS_VALUE_BYTES:
+        return bns_buf_fmt(out, "%" PRIu64 "\n", *(const uint64_t *)k->dst);
+    }
+    return BNS_E_INTERNAL;
+}
+
+int bns_config_print(const struct bns_config_key *keys, struct bns_buf *out)
+{
+    const char *section = "";
+
+    for (const struct bns_config_key *k = keys; k->section != NULL; k++) {
+        int rv = BNS_OK;
+
+        if (strcmp(section, k->section) != 0)
+            rv = bns_buf_fmt(out, "%s:\n", k->section);
+        section = k->section;
+        if (rv == BNS_OK)
+            rv = bns_buf_fmt(out, "  %s: ", k->key);
+        if (rv == BNS_OK)
+            rv = print_value(out, k);
+        if (rv != BNS_OK)
+            return rv;
+    }
+    return BNS_OK;
+}
