@@ -63,7 +63,8 @@ struct bns_rpc_peer_config {
 BNS_MUST_CHECK int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_identity *id,
                                     const struct bns_rpc_peer_config *cfg,
                                     struct bns_rpc_peer **out, struct bns_err *err);
-/* Open calls end with BNS_E_CANCELED before this returns; no other callback runs. NULL is fine. */
+/* Open calls end with BNS_E_CANCELED before this returns; no other callback runs. NULL is fine. May be
+ * called inside a callback of this very peer. */
 void bns_rpc_peer_free(struct bns_rpc_peer *p);
 bool bns_rpc_peer_up(const struct bns_rpc_peer *p);
 

@@ -1,0 +1,619 @@
+/* raft_node.c - the driver of one Raft core: inputs in, outputs carried out in their order.
+ *
+ * One turn of the loop gathers all proposals into one PROPOSE step (one WAL batch, one append a peer)
+ * and all reads into one READ step. Outputs of a step are carried out before the next step:
+ *   PERSIST -> one WAL batch (raft_node_wal.c); its durability comes back as STORED
+ *   SEND    -> encoded at once; sent at once or when its PERSIST is durable (raft_node_net.c)
+ *   APPLY   -> queued; one batch at a time is with the state machine; done comes back as APPLIED
+ *   READ_OK -> the reads of that cookie wait until the index is applied
+ * A callback that leads to a further input while a step is under way (an apply that completes at once)
+ * leaves a note that the outer step picks up, so the core is never entered twice.
+ *
+ * Checkpoints: after snapshot_entries or snapshot_bytes of applied entries the state machine is asked
+ * to make them durable; what it then reports lets the core drop old entries and the WAL old segments.
+ */
+#include "app/raft_node_int.h"
+
+/* A read is confirmed by a quorum or fails; waiting reads are looked at this often. */
+#define READ_SWEEP_NS (100 * BNS_MS)
+
+static void drain(struct bns_raft_node *n);
+
+static void out_of_memory(struct bns_raft_node *n)
+{
+    bns_fatal(n->env, 1, "raft: out of memory");
+}
+
+/* ---- applies -------------------------------------------------------------------------------- */
+
+static void apply_free(struct bns_raft_node *n, struct bns_rn_apply *a)
+{
+    for (size_t i = 0; i < a->count; i++)
+        bns_rcbuf_put(a->entries[i].data);
+    bns_free(bns_rn_alloc(n), a);
+}
+
+static void checkpoint_done(void *arg, int code)
+{
+    struct bns_raft_node *n = arg;
+    struct bns_raft_snapmeta d = {0};
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_SNAPSHOT_TAKEN};
+
+    n->checkpointing = false;
+    if (code == BNS_OK && !n->installing) {
+        n->ops->durable(n->sm, &d);
+        n->checkpoint_index = d.index;
+        in.index = d.index;
+        bns_rn_step(n, &in);
+        bns_rn_wal_release(n, n->st.first_index);
+    }
+    bns_rn_try_close(n);
+}
+
+static void maybe_checkpoint(struct bns_raft_node *n)
+{
+    if (n->checkpointing || n->closing || n->installing ||
+        (n->applied - n->checkpoint_index < n->cfg.snapshot_entries &&
+         n->checkpoint_bytes < n->cfg.snapshot_bytes))
+        return;
+    n->checkpointing = true;
+    n->checkpoint_bytes = 0;
+    n->ops->checkpoint(n->sm, checkpoint_done, n);
+}
+
+static void answer_reads(struct bns_raft_node *n, struct bns_list *reads, int code)
+{
+    struct bns_list *it;
+
+    while ((it = bns_list_pop(reads)) != NULL) {
+        struct bns_raft_read *r = BNS_CONTAINER(it, struct bns_raft_read, node);
+
+        n->reads_count--;
+        r->fn(r, code);
+    }
+}
+
+static void reads_ready(struct bns_raft_node *n)
+{
+    struct bns_list ready; /* a callback may cancel any other read */
+
+    bns_list_init(&ready);
+    BNS_LIST_EACH(it, &n->reads_waiting)
+    {
+        if (BNS_CONTAINER(it, struct bns_raft_read, node)->index > n->applied)
+            continue;
+        bns_list_del(it);
+        bns_list_push(&ready, it);
+    }
+    answer_reads(n, &ready, BNS_OK);
+}
+
+static void apply_done(void *arg, int code)
+{
+    struct bns_raft_node *n = arg;
+    struct bns_rn_apply *a = n->applying;
+
+    BNS_ASSERT(a != NULL);
+    n->applying = NULL;
+    if (code == BNS_OK) {
+        n->applied = a->entries[a->count - 1].index;
+        for (size_t i = 0; i < a->count; i++)
+            n->checkpoint_bytes += bns_rcbuf_slice(a->entries[i].data).len;
+        n->applied_news = true;
+    }
+    apply_free(n, a);
+    if (code != BNS_OK || n->applying_inline) {
+        bns_rn_try_close(n);
+        return;
+    }
+    bns_rn_run_applies(n);
+    drain(n);
+    bns_rn_try_close(n);
+}
+
+void bns_rn_applies_drop(struct bns_raft_node *n)
+{
+    struct bns_list *it;
+
+    while ((it = bns_list_pop(&n->applies)) != NULL)
+        apply_free(n, BNS_CONTAINER(it, struct bns_rn_apply, node));
+}
+
+/* Gives the state machine the next batch unless it has one. */
+void bns_rn_run_applies(struct bns_raft_node *n)
+{
+    n->applying_inline = true;
+    while (n->applying == NULL && !n->installing && !n->install_wanted) {
+        struct bns_list *it = bns_list_pop(&n->applies);
+
+        if (it == NULL)
+            break;
+        n->applying = BNS_CONTAINER(it, struct bns_rn_apply, node);
+        n->ops->apply(n->sm, n->applying->entries, n->applying->count, apply_done, n);
+    }
+    n->applying_inline = false;
+    if (n->install_wanted)
+        bns_rn_snap_install(n);
+}
+
+static int out_apply(struct bns_raft_node *n, const struct bns_raft_out *o)
+{
+    struct bns_rn_apply *a;
+
+    BNS_ASSERT(o->entries_count > 0);
+    a = bns_alloc(bns_rn_alloc(n), sizeof *a + o->entries_count * sizeof a->entries[0]);
+    if (a == NULL)
+        return BNS_E_NOMEM;
+    a->count = o->entries_count;
+    for (size_t i = 0; i < a->count; i++) {
+        a->entries[i] = o->entries[i];
+        if (a->entries[i].data != NULL)
+            (void)bns_rcbuf_get(a->entries[i].data); /* the result is the buffer itself */
+    }
+    bns_list_push(&n->applies, &a->node);
+    return BNS_OK;
+}
+
+/* ---- reads ---------------------------------------------------------------------------------- */
+
+static struct bns_rn_readbatch *batch_take(struct bns_raft_node *n, uint64_t cookie)
+{
+    BNS_LIST_EACH(it, &n->batches)
+    {
+        struct bns_rn_readbatch *b = BNS_CONTAINER(it, struct bns_rn_readbatch, node);
+
+        if (b->cookie == cookie) {
+            bns_list_del(&b->node);
+            return b;
+        }
+    }
+    return NULL;
+}
+
+static void out_read(struct bns_raft_node *n, const struct bns_raft_out *o)
+{
+    struct bns_rn_readbatch *b = batch_take(n, o->cookie);
+
+    BNS_ASSERT(b != NULL);
+    if (o->kind == BNS_RAFT_OUT_READ_OK) {
+        BNS_LIST_EACH(it, &b->reads)
+        {
+            BNS_CONTAINER(it, struct bns_raft_read, node)->index = o->index;
+        }
+        bns_list_splice(&n->reads_waiting, &b->reads);
+    } else {
+        /* asked again while their deadline allows: a leader may be elected meanwhile */
+        bns_list_splice(&n->reads_new, &b->reads);
+    }
+    bns_free(bns_rn_alloc(n), b);
+}
+
+static void step_reads(struct bns_raft_node *n)
+{
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_READ};
+    struct bns_rn_readbatch *b;
+    int rv;
+
+    if (bns_list_empty(&n->reads_new) || n->st.leader == 0)
+        return;
+    b = bns_alloc(bns_rn_alloc(n), sizeof *b);
+    if (b == NULL)
+        return; /* the next sweep tries again */
+    bns_list_init(&b->reads);
+    bns_list_splice(&b->reads, &n->reads_new);
+    b->cookie = ++n->read_cookie;
+    bns_list_push(&n->batches, &b->node);
+    in.cookie = b->cookie;
+    rv = bns_raft_step(n->raft, bns_now_ns(n->env), &in);
+    if (rv != BNS_OK) {
+        bns_list_splice(&n->reads_new, &b->reads);
+        bns_list_del(&b->node);
+        bns_free(bns_rn_alloc(n), b);
+    }
+    drain(n);
+}
+
+/* Moves the reads of `from` whose deadline has passed to `late`. */
+static void take_late(struct bns_raft_node *n, struct bns_list *from, struct bns_list *late)
+{
+    BNS_LIST_EACH(it, from)
+    {
+        struct bns_raft_read *r = BNS_CONTAINER(it, struct bns_raft_read, node);
+
+        if (r->deadline_ns > bns_now_ns(n->env))
+            continue;
+        bns_list_del(&r->node);
+        bns_list_push(late, &r->node);
+    }
+}
+
+static void read_sweep(void *arg)
+{
+    struct bns_raft_node *n = arg;
+    struct bns_list late;
+
+    bns_list_init(&late);
+    take_late(n, &n->reads_new, &late);
+    take_late(n, &n->reads_waiting, &late);
+    BNS_LIST_EACH(it, &n->batches)
+    {
+        take_late(n, &BNS_CONTAINER(it, struct bns_rn_readbatch, node)->reads, &late);
+    }
+    answer_reads(n, &late, n->st.leader == 0 ? BNS_E_NOTLEADER : BNS_E_TIMEOUT);
+    if (n->reads_count > 0 && !n->closing) {
+        bns_timer_start(n->env, &n->read_timer, bns_now_ns(n->env) + READ_SWEEP_NS);
+        bns_rn_kick(n);
+    }
+}
+
+void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns)
+{
+    r->index = 0;
+    r->deadline_ns = deadline_ns;
+    if (n->closing || n->reads_count >= BNS_RN_READS_MAX) {
+        r->deadline_ns = 0;
+    }
+    if (n->reads_count++ == 0)
+        bns_timer_start(n->env, &n->read_timer, bns_now_ns(n->env) + READ_SWEEP_NS);
+    bns_list_push(r->deadline_ns == 0 ? &n->reads_failed : &n->reads_new, &r->node);
+    bns_rn_kick(n);
+}
+
+void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r)
+{
+    if (bns_list_empty(&r->node))
+        return;
+    bns_list_del(&r->node);
+    n->reads_count--;
+}
+
+/* ---- proposals ------------------------------------------------------------------------------ */
+
+int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
+{
+    BNS_ASSERT(data != NULL);
+    if (n->closing || !n->started)
+        return BNS_E_SHUTDOWN;
+    if (n->wal_full)
+        return BNS_E_NOSPACE;
+    if (n->props_bytes + data->len > BNS_RN_PROPOSE_BYTES_MAX ||
+        n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)
+        return BNS_E_BUSY;
+    if (n->props_count == n->props_cap) {
+        size_t cap = n->props_cap == 0 ? 64 : n->props_cap * 2;
+        void *grown = bns_resize(bns_rn_alloc(n), n->props, cap * sizeof *n->props);
+        if (grown == NULL)
+            return BNS_E_NOMEM;
+        n->props = grown;
+        n->props_cap = cap;
+    }
+    n->props[n->props_count++] = bns_rcbuf_get(data);
+    n->props_bytes += data->len;
+    bns_counter_add(n->m_proposals, 1);
+    bns_rn_kick(n);
+    return BNS_OK;
+}
+
+static void step_proposals(struct bns_raft_node *n)
+{
+    size_t at = 0;
+
+    while (at < n->props_count && n->st.leader != 0) {
+        struct bns_raft_in in = {.kind = BNS_RAFT_IN_PROPOSE, .data = n->props + at};
+        uint64_t bytes = 0;
+        int rv;
+
+        while (at + in.data_count < n->props_count && in.data_count < BNS_RN_PROPOSE_STEP_MAX &&
+               (in.data_count == 0 || bytes < 512u * 1024))
+            bytes += n->props[at + in.data_count++]->len;
+        rv = bns_raft_step(n->raft, bns_now_ns(n->env), &in);
+        if (rv == BNS_E_BUSY || rv == BNS_E_NOTLEADER)
+            break; /* stays queued: tried again when the core has moved on */
+        if (rv != BNS_OK)
+            bns_counter_add(n->m_dropped, in.data_count);
+        for (size_t i = 0; i < in.data_count; i++) {
+            n->props_bytes -= n->props[at + i]->len;
+            bns_rcbuf_put(n->props[at + i]);
+        }
+        at += in.data_count;
+        drain(n);
+    }
+    n->props_count -= at;
+    memmove(n->props, n->props + at, n->props_count * sizeof n->props[0]);
+}
+
+static void flush(struct bns_task *t)
+{
+    struct bns_raft_node *n = BNS_CONTAINER(t, struct bns_raft_node, flush);
+
+    n->flush_posted = false;
+    answer_reads(n, &n->reads_failed, n->closing ? BNS_E_SHUTDOWN : BNS_E_BUSY);
+    if (!n->closing) {
+        step_proposals(n);
+        step_reads(n);
+        reads_ready(n);
+    }
+    bns_rn_try_close(n);
+}
+
+void bns_rn_kick(struct bns_raft_node *n)
+{
+    if (n->flush_posted)
+        return;
+    n->flush_posted = true;
+    bns_post(n->env, &n->flush);
+}
+
+/* ---- the core ------------------------------------------------------------------------------- */
+
+static void out_role(struct bns_raft_node *n, const struct bns_raft_out *o)
+{
+    static const char *const names[] = {"follower", "pre-candidate", "candidate", "leader"};
+
+    BNS_LOG(n->env->log, BNS_LOG_INFO, "raft", "role changed", BNS_STR("role", names[o->role]),
+            BNS_U64("term", o->term), BNS_HEX("leader", o->leader), BNS_HEX("id", n->cfg.id));
+    bns_gauge_set(n->m_role, o->role);
+    bns_gauge_set(n->m_term, (double)o->term);
+    bns_gauge_set(n->m_has_leader, o->leader != 0);
+    if (o->leader != 0)
+        bns_counter_add(n->m_leader_changes, 1);
+    n->ops->role(n->sm, o->role, o->term, o->leader);
+    if (o->leader != 0)
+        bns_rn_kick(n);
+}
+
+static int carry_out(struct bns_raft_node *n, const struct bns_raft_out *o)
+{
+    switch (o->kind) {
+    case BNS_RAFT_OUT_PERSIST:
+        return bns_rn_persist(n, o);
+    case BNS_RAFT_OUT_SEND:
+        return bns_rn_send(n, o);
+    case BNS_RAFT_OUT_APPLY:
+        return out_apply(n, o);
+    case BNS_RAFT_OUT_READ_OK:
+    case BNS_RAFT_OUT_READ_FAIL:
+        out_read(n, o);
+        return BNS_OK;
+    case BNS_RAFT_OUT_SEND_SNAPSHOT:
+        bns_rn_snap_send(n, o->peer, o->index);
+        return BNS_OK;
+    case BNS_RAFT_OUT_INSTALL:
+        n->install_meta = *o->snap;
+        n->install_wanted = true;
+        return BNS_OK;
+    case BNS_RAFT_OUT_ROLE:
+        out_role(n, o);
+        return BNS_OK;
+    }
+    return BNS_E_INTERNAL;
+}
+
+static void drain_outputs(struct bns_raft_node *n)
+{
+    struct bns_raft_out o;
+
+    while (bns_raft_next(n->raft, &o)) {
+        if (carry_out(n, &o) == BNS_E_NOMEM)
+            out_of_memory(n);
+    }
+    bns_raft_status(n->raft, &n->st);
+}
+
+/* Carries out all outputs, and those that their own completions lead to. */
+static void drain(struct bns_raft_node *n)
+{
+    uint64_t deadline;
+
+    if (n->stepping)
+        return; /* the outer drain goes on */
+    n->stepping = true;
+    for (;;) {
+        drain_outputs(n);
+        bns_rn_run_applies(n);
+        if (!n->applied_news)
+            break;
+        n->applied_news = false;
+        reads_ready(n);
+        struct bns_raft_in in = {.kind = BNS_RAFT_IN_APPLIED, .index = n->applied};
+        if (bns_raft_step(n->raft, bns_now_ns(n->env), &in) == BNS_E_NOMEM)
+            out_of_memory(n);
+    }
+    n->stepping = false;
+    bns_gauge_set(n->m_lag, (double)(n->st.commit - n->applied));
+    if (n->props_count > 0 && n->st.leader != 0)
+        bns_rn_kick(n);
+    deadline = bns_raft_deadline(n->raft);
+    if (deadline == BNS_NEVER || n->closing)
+        bns_timer_stop(n->env, &n->timer);
+    else if (n->timer.node.pos == 0 || n->timer.node.key != deadline)
+        bns_timer_start(n->env, &n->timer, deadline);
+    maybe_checkpoint(n);
+}
+
+void bns_rn_step(struct bns_raft_node *n, const struct bns_raft_in *in)
+{
+    int rv;
+
+    BNS_ASSERT(!n->stepping);
+    if (n->closing && in->kind != BNS_RAFT_IN_STORED && in->kind != BNS_RAFT_IN_APPLIED)
+        return;
+    rv = bns_raft_step(n->raft, bns_now_ns(n->env), in);
+    if (rv == BNS_E_NOMEM)
+        out_of_memory(n);
+    drain(n);
+}
+
+static void on_timer(void *arg)
+{
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_TIMER};
+
+    bns_rn_step(arg, &in);
+}
+
+static void on_wal_retry(void *arg)
+{
+    bns_rn_persist_submit(arg);
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static void metrics_init(struct bns_raft_node *n)
+{
+    struct bns_metrics *m = n->env->metrics;
+
+    n->m_term = bns_gauge(m, "raft_term", NULL, "Current term.");
+    n->m_role =
+        bns_gauge(m, "raft_role", NULL, "0 follower, 1 pre-candidate, 2 candidate, 3 leader.");
+    n->m_has_leader = bns_gauge(m, "raft_has_leader", NULL, "1 when a leader is known.");
+    n->m_lag = bns_gauge(m, "raft_apply_lag", NULL, "Entries committed but not yet applied.");
+    n->m_leader_changes = bns_counter(m, "raft_leader_changes_total", NULL, "Leaders seen.");
+    n->m_proposals = bns_counter(m, "raft_proposals_total", NULL, "Proposals accepted here.");
+    n->m_dropped = bns_counter(m, "raft_proposals_dropped_total", NULL, "Proposals dropped.");
+    n->m_bad_messages = bns_counter(m, "raft_bad_messages_total", NULL, "Peer messages refused.");
+    n->m_snap_sent = bns_counter(m, "raft_snapshots_sent_total", NULL, "Snapshots sent whole.");
+    n->m_snap_installed =
+        bns_counter(m, "raft_snapshots_installed_total", NULL, "Snapshots installed.");
+}
+
+static void node_free(struct bns_raft_node *n)
+{
+    const struct bns_alloc *a = bns_rn_alloc(n);
+    struct bns_list *it;
+
+    bns_rn_applies_drop(n);
+    for (size_t i = 0; i < n->props_count; i++)
+        bns_rcbuf_put(n->props[i]);
+    while ((it = bns_list_pop(&n->batches)) != NULL)
+        bns_free(a, BNS_CONTAINER(it, struct bns_rn_readbatch, node));
+    bns_rn_wal_free(n);
+    bns_free(a, n->props);
+    bns_raft_close(n->raft);
+    bns_free(a, n);
+}
+
+int bns_raft_node_open(struct bns_env *env, const struct bns_raft_node_config *cfg,
+                       const struct bns_sm_ops *ops, void *sm, struct bns_raft_node **out,
+                       struct bns_err *err)
+{
+    struct bns_raft_node *n = bns_alloc_zero(env->alloc, sizeof *n);
+    int rv;
+
+    if (n == NULL)
+        return bns_err_set(err, BNS_E_NOMEM, "raft: out of memory");
+    n->env = env;
+    n->ops = ops;
+    n->sm = sm;
+    n->cfg = *cfg;
+    if (n->cfg.snapshot_entries == 0)
+        n->cfg.snapshot_entries = 10000;
+    if (n->cfg.snapshot_bytes == 0)
+        n->cfg.snapshot_bytes = 64u * 1024 * 1024;
+    bns_list_init(&n->persists);
+    bns_list_init(&n->held);
+    bns_list_init(&n->reads_new);
+    bns_list_init(&n->reads_waiting);
+    bns_list_init(&n->reads_failed);
+    bns_list_init(&n->batches);
+    bns_list_init(&n->applies);
+    bns_timer_init(&n->timer, on_timer, n);
+    bns_timer_init(&n->wal_retry, on_wal_retry, n);
+    bns_timer_init(&n->read_timer, read_sweep, n);
+    n->flush.fn = flush;
+    metrics_init(n);
+    if (cfg->peers_count == 0 || cfg->peers_count > BNS_RAFT_PEERS_MAX) {
+        rv = bns_err_set(err, BNS_E_INVALID, "raft: %zu members: 1 to %d are possible",
+                         cfg->peers_count, BNS_RAFT_PEERS_MAX);
+        goto fail;
+    }
+    for (size_t i = 0; i < cfg->peers_count; i++)
+        n->peers[n->peers_count++] = (struct bns_rn_peer){.n = n, .addr = cfg->peers[i]};
+    if (cfg->listen_host != NULL) {
+        size_t len = strlen(cfg->listen_host);
+        if (len >= sizeof n->listen_host) {
+            rv = bns_err_set(err, BNS_E_INVALID, "raft: listen host is longer than 63 bytes");
+            goto fail;
+        }
+        memcpy(n->listen_host, cfg->listen_host, len + 1);
+        n->cfg.listen_host = n->listen_host;
+    }
+    rv = bns_rn_boot(n, err);
+    if (rv != BNS_OK)
+        goto fail;
+    n->cfg.peers = NULL; /* ours are in n->peers */
+    *out = n;
+    return BNS_OK;
+
+fail:
+    bns_raft_node_close(n, NULL, NULL);
+    return rv;
+}
+
+int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *err)
+{
+    int rv = bns_rn_net_start(n, err);
+
+    if (rv != BNS_OK)
+        return rv;
+    n->started = true;
+    bns_raft_status(n->raft, &n->st);
+    drain(n);
+    return BNS_OK;
+}
+
+void bns_raft_node_status(const struct bns_raft_node *n, struct bns_raft_status *out)
+{
+    bns_raft_status(n->raft, out);
+    out->applied = n->applied;
+}
+
+static void wal_closed(void *arg)
+{
+    struct bns_raft_node *n = arg;
+    void (*closed)(void *closed_arg) = n->closed;
+    void *closed_arg = n->closed_arg;
+
+    node_free(n);
+    if (closed != NULL)
+        closed(closed_arg);
+}
+
+/* Goes on with closing once nothing is in flight any more. */
+void bns_rn_try_close(struct bns_raft_node *n)
+{
+    if (!n->closing || n->stepping || n->applying != NULL || n->checkpointing || n->installing ||
+        n->flush_posted || n->applying_inline || n->sm_calls > 0)
+        return;
+    BNS_LIST_EACH(it, &n->persists)
+    {
+        if (BNS_CONTAINER(it, struct bns_rn_persist, node)->submitted)
+            return;
+    }
+    n->stepping = true; /* nothing may come back here */
+    if (n->wal != NULL)
+        bns_wal_close(n->wal, wal_closed, n);
+    else
+        wal_closed(n);
+}
+
+void bns_raft_node_close(struct bns_raft_node *n, void (*done)(void *arg), void *arg)
+{
+    struct bns_list *lists[3] = {&n->reads_new, &n->reads_waiting, &n->reads_failed};
+
+    BNS_ASSERT(!n->closing);
+    n->closing = true;
+    n->closed = done;
+    n->closed_arg = arg;
+    bns_timer_stop(n->env, &n->timer);
+    bns_timer_stop(n->env, &n->wal_retry);
+    bns_timer_stop(n->env, &n->read_timer);
+    for (size_t i = 0; i < 3; i++)
+        answer_reads(n, lists[i], BNS_E_SHUTDOWN);
+    BNS_LIST_EACH(it, &n->batches)
+    {
+        answer_reads(n, &BNS_CONTAINER(it, struct bns_rn_readbatch, node)->reads, BNS_E_SHUTDOWN);
+    }
+    bns_rn_snap_close(n);
+    bns_rn_net_close(n);
+    bns_rn_try_close(n);
+}

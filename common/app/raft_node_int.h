@@ -1,0 +1,186 @@
+/* raft_node_int.h - what the parts of raft_node share. Private to common/app/raft_node*.c.
+ *
+ *   raft_node.c       proposals, reads, applies, timer: inputs in, outputs carried out in order
+ *   raft_node_boot.c  replay of the WAL, joined with what the state machine holds
+ *   raft_node_wal.c   PERSIST outputs as WAL batches; which records are still needed
+ *   raft_node_net.c   messages to and from peers
+ *   raft_node_snap.c  snapshot streams, both ways
+ */
+#ifndef BNS_APP_RAFT_NODE_INT_H
+#define BNS_APP_RAFT_NODE_INT_H
+
+#include "app/raft_node.h"
+#include "base/buf.h"
+#include "io/rpc.h"
+#include "proto/raft_msg.h"
+
+#define BNS_RN_PROPOSE_BYTES_MAX (64u * 1024 * 1024) /* waiting for a leader */
+#define BNS_RN_PROPOSE_STEP_MAX 1024u                /* entries in one step */
+#define BNS_RN_APPLY_GAP_MAX 5000u                   /* committed, not applied: then BUSY */
+#define BNS_RN_READS_MAX 65536u
+#define BNS_RN_PEER_QUEUE_MAX (16u * 1024 * 1024)
+#define BNS_RN_SNAP_CHUNK (256u * 1024)
+#define BNS_RN_METHOD_RAFT 1u
+#define BNS_RN_METHOD_SNAP 2u
+
+/* A message on its way: encoded at once, sent when its PERSIST is durable. */
+struct bns_rn_outmsg {
+    struct bns_list node;
+    struct bns_raft_node *n;
+    uint64_t to;
+    uint64_t after_seq;
+    struct bns_buf head;
+    size_t refs_count;
+    struct bns_rcbuf **refs;
+    size_t slices_count;
+    struct bns_slice slices[];
+};
+
+/* One PERSIST = one atomic WAL batch. */
+struct bns_rn_persist {
+    struct bns_list node;
+    struct bns_raft_node *n;
+    struct bns_wal_append append;
+    uint64_t seq;
+    uint64_t index_first; /* of the entries; 0 = none */
+    bool submitted;
+    uint8_t state[24], truncate[8], snap[16];
+    struct bns_buf conf;
+    uint8_t (*heads)[17];
+    struct bns_rcbuf **refs;
+    size_t refs_count;
+    struct bns_wal_record records[];
+};
+
+/* Where the entries from index_first on begin in the WAL. */
+struct bns_rn_mark {
+    uint64_t index_first;
+    uint64_t lsn_first;
+};
+
+struct bns_rn_apply {
+    struct bns_list node;
+    size_t count;
+    struct bns_raft_entry entries[];
+};
+
+struct bns_rn_readbatch {
+    struct bns_list node;
+    uint64_t cookie;
+    struct bns_list reads;
+};
+
+struct bns_rn_peer {
+    struct bns_raft_node *n;
+    struct bns_raft_peer_addr addr;
+    struct bns_rpc_peer *link;
+    struct bns_rn_snap_out *snap; /* a snapshot on its way to this peer */
+};
+
+struct bns_raft_node {
+    struct bns_env *env;
+    const struct bns_sm_ops *ops;
+    void *sm;
+    struct bns_raft_node_config cfg;
+    char listen_host[64];
+    struct bns_rn_peer peers[BNS_RAFT_PEERS_MAX];
+    size_t peers_count;
+
+    struct bns_wal *wal;
+    struct bns_raft *raft;
+    struct bns_raft_status st; /* refreshed after each drain */
+    struct bns_timer timer;
+    bool stepping;
+    bool started;
+    bool closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+
+    /* WAL */
+    struct bns_list persists; /* in order, until durable */
+    uint64_t stored_seq;
+    bool wal_full; /* the head of persists was refused: try again */
+    struct bns_timer wal_retry;
+    struct bns_rn_mark *marks;
+    size_t marks_count, marks_cap;
+    struct bns_list held; /* struct bns_rn_outmsg, by after_seq */
+
+    /* proposals of this turn, and those that wait for a leader */
+    struct bns_rcbuf **props;
+    size_t props_count, props_cap;
+    uint64_t props_bytes;
+    struct bns_task flush;
+    bool flush_posted;
+
+    /* reads */
+    struct bns_list reads_new;     /* of this turn */
+    struct bns_list batches;       /* asked the core */
+    struct bns_list reads_waiting; /* have an index, wait for apply */
+    struct bns_list reads_failed;  /* answered in the next turn */
+    uint32_t reads_count;
+    uint64_t read_cookie;
+    struct bns_timer read_timer;
+
+    /* apply */
+    struct bns_list applies;
+    struct bns_rn_apply *applying;
+    uint64_t applied;
+    bool applied_news;
+    bool applying_inline;
+
+    /* checkpoints */
+    uint64_t checkpoint_index; /* durable in the state machine */
+    uint64_t checkpoint_bytes; /* applied since */
+    bool checkpointing;
+
+    /* incoming snapshot */
+    struct bns_rn_snap_in *snap_in;
+    bool installing;
+    bool install_wanted;
+    uint32_t sm_calls; /* snapshot calls that the state machine has not answered */
+    struct bns_raft_snapmeta install_meta;
+
+    struct bns_rpc_server *server;
+    uint16_t port;
+
+    struct bns_gauge *m_term, *m_role, *m_lag, *m_has_leader;
+    struct bns_counter *m_leader_changes, *m_proposals, *m_dropped, *m_snap_sent, *m_snap_installed;
+    struct bns_counter *m_bad_messages;
+};
+
+/* raft_node.c */
+void bns_rn_step(struct bns_raft_node *n, const struct bns_raft_in *in);
+void bns_rn_kick(struct bns_raft_node *n); /* runs the flush task in a later turn */
+void bns_rn_try_close(struct bns_raft_node *n);
+void bns_rn_run_applies(struct bns_raft_node *n);
+void bns_rn_applies_drop(struct bns_raft_node *n); /* those not yet with the state machine */
+
+/* raft_node_boot.c */
+BNS_MUST_CHECK int bns_rn_boot(struct bns_raft_node *n, struct bns_err *err);
+
+/* raft_node_wal.c */
+BNS_MUST_CHECK int bns_rn_persist(struct bns_raft_node *n, const struct bns_raft_out *o);
+void bns_rn_persist_submit(struct bns_raft_node *n);
+void bns_rn_wal_free(struct bns_raft_node *n);
+void bns_rn_wal_release(struct bns_raft_node *n, uint64_t index_needed);
+BNS_MUST_CHECK int bns_rn_mark_add(struct bns_raft_node *n, uint64_t index, uint64_t lsn);
+
+/* raft_node_net.c */
+BNS_MUST_CHECK int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err);
+void bns_rn_net_close(struct bns_raft_node *n);
+BNS_MUST_CHECK int bns_rn_send(struct bns_raft_node *n, const struct bns_raft_out *o);
+void bns_rn_send_held(struct bns_raft_node *n);
+void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out);
+struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id);
+
+/* raft_node_snap.c */
+void bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index);
+void bns_rn_snap_install(struct bns_raft_node *n);
+void bns_rn_snap_close(struct bns_raft_node *n);
+
+static inline const struct bns_alloc *bns_rn_alloc(const struct bns_raft_node *n)
+{
+    return n->env->alloc;
+}
+
+#endif

@@ -1,0 +1,192 @@
+/* raft_node_net.c - messages between members: one dialled connection a peer, one-way frames.
+ *
+ * A message is encoded at once (entry data are shared, not copied) and leaves when the PERSIST it
+ * depends on is durable. What cannot be sent is dropped: Raft repeats it. A connection that breaks is
+ * told to the core (UNREACHABLE), which goes back to probing that peer.
+ */
+#include "app/raft_node_int.h"
+
+#include "app/raft_node_snap.h"
+
+struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id)
+{
+    for (size_t i = 0; i < n->peers_count; i++) {
+        if (n->peers[i].addr.id == id)
+            return &n->peers[i];
+    }
+    return NULL;
+}
+
+static void outmsg_free(void *arg, int code)
+{
+    struct bns_rn_outmsg *m = arg;
+    const struct bns_alloc *a = m->head.alloc;
+
+    (void)code; /* a lost message is repeated by the core */
+    for (size_t i = 0; i < m->refs_count; i++)
+        bns_rcbuf_put(m->refs[i]);
+    bns_buf_free(&m->head);
+    bns_free(a, m->refs);
+    bns_free(a, m);
+}
+
+static void transmit(struct bns_raft_node *n, struct bns_rn_outmsg *m)
+{
+    struct bns_rn_peer *p = bns_rn_peer_find(n, m->to);
+
+    if (p == NULL || p->link == NULL ||
+        bns_rpc_send(p->link, BNS_RN_METHOD_RAFT, m->slices, m->slices_count, outmsg_free, m) !=
+            BNS_OK)
+        outmsg_free(m, BNS_E_DROPPED);
+}
+
+int bns_rn_send(struct bns_raft_node *n, const struct bns_raft_out *o)
+{
+    const struct bns_alloc *a = bns_rn_alloc(n);
+    size_t cap = 2 * o->msg.entries_count + 1;
+    struct bns_rn_outmsg *m = bns_alloc_zero(a, sizeof *m + cap * sizeof m->slices[0]);
+    int rv = BNS_E_NOMEM;
+
+    if (m == NULL)
+        return rv;
+    m->n = n;
+    m->to = o->msg.to;
+    m->after_seq = o->after_seq;
+    bns_buf_init(&m->head, a, 16u * 1024 * 1024);
+    if (o->msg.entries_count > 0) {
+        m->refs = bns_alloc_array(a, o->msg.entries_count, sizeof *m->refs);
+        if (m->refs == NULL)
+            goto fail;
+    }
+    for (size_t i = 0; i < o->msg.entries_count; i++) {
+        if (o->msg.entries[i].data != NULL)
+            m->refs[m->refs_count++] = bns_rcbuf_get(o->msg.entries[i].data);
+    }
+    rv = bns_raft_msg_encode(&o->msg, &m->head, m->slices, cap, &m->slices_count);
+    if (rv != BNS_OK)
+        goto fail;
+    if (m->after_seq > n->stored_seq && !BNS_MUTANT(n->env, 3))
+        bns_list_push(&n->held, &m->node);
+    else
+        transmit(n, m);
+    return BNS_OK;
+
+fail:
+    outmsg_free(m, rv);
+    return rv;
+}
+
+/* after_seq never decreases along the list: a later message never depends on less. */
+void bns_rn_send_held(struct bns_raft_node *n)
+{
+    while (!bns_list_empty(&n->held)) {
+        struct bns_rn_outmsg *m = BNS_CONTAINER(n->held.next, struct bns_rn_outmsg, node);
+
+        if (m->after_seq > n->stored_seq)
+            return;
+        bns_list_del(&m->node);
+        transmit(n, m);
+    }
+}
+
+static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slice payload)
+{
+    struct bns_raft_node *n = arg;
+    struct bns_raft_msg msg = {0};
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_RECV, .msg = &msg};
+    int rv;
+
+    if (method != BNS_RN_METHOD_RAFT || n->closing)
+        return;
+    rv = bns_raft_msg_decode(payload, bns_rn_alloc(n), &msg, NULL);
+    if (rv == BNS_OK && msg.from == from && msg.to == n->cfg.id && msg.group == n->cfg.group)
+        bns_rn_step(n, &in);
+    else
+        bns_counter_add(n->m_bad_messages, 1);
+    if (rv == BNS_OK)
+        bns_raft_msg_free(bns_rn_alloc(n), &msg);
+}
+
+static void on_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint16_t method,
+                       struct bns_slice payload)
+{
+    struct bns_raft_node *n = arg;
+
+    if (n->closing || bns_rn_peer_find(n, from) == NULL)
+        bns_rpc_reply(r, BNS_E_FORBIDDEN, bns_slice(NULL, 0));
+    else if (method == BNS_RN_METHOD_SNAP)
+        bns_rn_snap_request(n, r, from, payload);
+    else
+        bns_rpc_reply(r, BNS_E_UNSUPPORTED, bns_slice(NULL, 0));
+}
+
+static void on_down(void *arg)
+{
+    struct bns_rn_peer *p = arg;
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_UNREACHABLE, .peer = p->addr.id};
+
+    bns_rn_step(p->n, &in);
+}
+
+void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out)
+{
+    memset(out, 0, sizeof *out);
+    memcpy(out->cluster_id, n->cfg.cluster_id, sizeof out->cluster_id);
+    out->node_id = n->cfg.id;
+    out->incarnation = (uint64_t)bns_wall_ms(n->env);
+}
+
+int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
+{
+    static const struct bns_rpc_handler handler = {on_oneway, on_request};
+    struct bns_rpc_identity id;
+    int rv;
+
+    bns_rn_identity(n, &id);
+    if (n->cfg.listen_host != NULL) {
+        rv = bns_rpc_server_new(n->env, &id, &handler, n, &n->server);
+        if (rv != BNS_OK)
+            return bns_err_set(err, rv, "raft: cannot make the peer server");
+        rv =
+            bns_rpc_server_listen(n->server, n->cfg.listen_host, n->cfg.listen_port, &n->port, err);
+        if (rv != BNS_OK)
+            return rv;
+    }
+    for (size_t i = 0; i < n->peers_count; i++) {
+        struct bns_rn_peer *p = &n->peers[i];
+        struct bns_rpc_peer_config pc = {
+            .node_id = p->addr.id,
+            .host = p->addr.host,
+            .port = p->addr.port,
+            .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
+            .on_down = on_down,
+            .arg = p,
+        };
+
+        if (p->addr.id == n->cfg.id)
+            continue;
+        rv = bns_rpc_peer_new(n->env, &id, &pc, &p->link, err);
+        if (rv != BNS_OK)
+            return rv;
+    }
+    return BNS_OK;
+}
+
+void bns_rn_net_close(struct bns_raft_node *n)
+{
+    struct bns_list *it;
+
+    for (size_t i = 0; i < n->peers_count; i++) {
+        bns_rpc_peer_free(n->peers[i].link);
+        n->peers[i].link = NULL;
+    }
+    bns_rpc_server_free(n->server);
+    n->server = NULL;
+    while ((it = bns_list_pop(&n->held)) != NULL)
+        outmsg_free(BNS_CONTAINER(it, struct bns_rn_outmsg, node), BNS_E_DROPPED);
+}
+
+uint16_t bns_raft_node_port(const struct bns_raft_node *n)
+{
+    return n->port;
+}
