@@ -4,8 +4,8 @@
  * list back to the loop with one wake-up. That is group commit without a timer: what queued while
  * the last sync ran is the next batch. A pool thread takes one job at a time and runs it.
  *
- * Threads:  `queue` and `stop` are under the worker's lock, `finished` and `ready` under the lock of
- *           the ring; `submitted` belongs to the loop. All signals are blocked in these threads, so
+ * Threads:  `queue` and `stop` are under the lock of the worker, `finished` and `ready` under the
+ *           one of the ring; `submitted` belongs to the loop. All signals are blocked in these threads, so
  *           that the loop's thread gets them.
  */
 #include "io/loop.h"
