@@ -2,8 +2,8 @@
  *
  * Thread:   the env's loop.
  * Requests: a handler gets a request and answers now or later. The request is valid until the
- *           handler ends it, by bns_http_reply*(), bns_http_end() or bns_http_abort(), and it must end
- *           it; when the connection is lost meanwhile, calls on it do nothing and writes answer
+ *           handler ends it, by bns_http_reply*(), bns_http_end() or bns_http_abort(), and it must
+ *           end it; when the connection is lost meanwhile, calls do nothing and writes answer
  *           BNS_E_OFF. A further request on the same connection is handled only after that.
  * Bounds:   request line 8 KiB, head 64 KiB and 100 lines, body per route, connections; a head must
  *           be complete within 10 s, a body must move every 30 s, a reader of the answer too; an

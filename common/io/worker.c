@@ -5,8 +5,8 @@
  * the last sync ran is the next batch. A pool thread takes one job at a time and runs it.
  *
  * Threads:  `queue` and `stop` are under the lock of the worker, `finished` and `ready` under the
- *           one of the ring; `submitted` belongs to the loop. All signals are blocked in these threads, so
- *           that the loop's thread gets them.
+ *           one of the ring; `submitted` belongs to the loop. All signals are blocked in these
+ *           threads, so that the loop's thread gets them.
  */
 #include "io/loop.h"
 
