@@ -8,7 +8,7 @@
  * Memory:  the head is copied into the parser and stays valid until the next message's first byte is
  *          fed after END. DATA slices point into the input.
  * Bounds:  struct bns_http1_limits, checked before anything is stored.
- * Strict:  lines end in CRLF. Refused: Content-Length with Transfer-Encoding, two Content-Length,
+ * Strict:  lines end in CRLF. Refused: Content-Length with Transfer-Encoding, two different Content-Length,
  *          obs-fold, bare CR or LF, NUL and other control bytes, a space before the colon, signs or
  *          long numbers in lengths, a transfer coding other than one "chunked" (or any in 1.0),
  *          HTTP/1.1 without exactly one Host.
@@ -46,7 +46,7 @@ struct bns_http1_head {
     bool has_length;
     uint64_t length; /* Content-Length */
     size_t headers_count;
-    struct bns_http1_header headers[BNS_HTTP1_HEADERS_MAX];
+    const struct bns_http1_header *headers;
 };
 
 enum bns_http1_event_kind { BNS_HTTP1_HEAD, BNS_HTTP1_DATA, BNS_HTTP1_END };
@@ -60,15 +60,18 @@ struct bns_http1_event {
 struct bns_http1 {
     enum bns_http1_kind kind;
     struct bns_http1_limits limits;
-    struct bns_buf text; /* head, chunk line or trailer being collected */
-    size_t scanned;      /* bytes of text already searched */
-    size_t line_start;   /* of the line being collected */
-    size_t lines;        /* whole lines collected */
+    struct bns_buf text;   /* the head */
+    struct bns_buf fields; /* its struct bns_http1_header array */
+    size_t line_len;       /* bytes of the first line, once it is whole */
+    size_t line_from;      /* where the line being collected starts in `text` */
+    size_t lines;          /* whole lines collected */
     int state;
-    int blank_lines;     /* before the request line */
-    uint64_t left;       /* of the body or chunk */
-    uint64_t body_bytes; /* so far */
-    bool bodiless;       /* the response being read answers HEAD */
+    uint32_t blank_lines; /* before the request line */
+    uint32_t digits;      /* of the chunk size being read */
+    uint32_t skipped;     /* bytes of chunk extension or trailer passed over */
+    uint64_t left;        /* of the body or chunk */
+    uint64_t body_bytes;  /* so far */
+    bool bodiless;        /* the response being read answers HEAD */
     int failed;
     int status_hint; /* after an error on a request: the status to answer */
     const char *why; /* after an error: a constant text */
@@ -90,6 +93,7 @@ BNS_MUST_CHECK int bns_http1_eof(struct bns_http1 *p, bool *end);
 void bns_http1_expect_no_body(struct bns_http1 *p);
 /* Whether no byte of a further message has been taken. */
 bool bns_http1_idle(const struct bns_http1 *p);
+void bns_http1_trim(struct bns_http1 *p); /* when idle: gives the memory back; the head is gone */
 
 /* The first header of that name (given in lower case); false when there is none. */
 bool bns_http1_find(const struct bns_http1_head *h, const char *name, struct bns_slice *value);

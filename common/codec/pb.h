@@ -20,7 +20,7 @@
 struct bns_pb_limits {
     size_t bytes;        /* of the whole input; 0 = 4 MiB */
     uint32_t depth;      /* nested messages; 0 = 64 (unpack takes about 1 KiB of stack a level) */
-    uint32_t elements;   /* of all repeated fields together; 0 = 1,000,000 */
+    uint32_t elements;   /* fields and packed elements in all; 0 = 1,000,000 */
     bool refuse_unknown; /* fields the descriptor does not know are an error */
 };
 
