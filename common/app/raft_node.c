@@ -358,6 +358,8 @@ static void out_role(struct bns_raft_node *n, const struct bns_raft_out *o)
     if (o->leader != 0)
         bns_counter_add(n->m_leader_changes, 1);
     n->ops->role(n->sm, o->role, o->term, o->leader);
+    if (n->cfg.on_role != NULL)
+        n->cfg.on_role(n->cfg.on_role_arg, o->role, o->term, o->leader);
     if (o->leader != 0)
         bns_rn_kick(n);
 }

@@ -69,6 +69,9 @@ struct bns_raft_node_config {
     uint64_t snapshot_bytes;   /* 0 = 64 MiB */
     uint64_t trailing_entries, trailing_bytes;
     struct bns_wal_config wal;
+    /* Beside ops->role: for the server around the state machine. May be NULL. */
+    void (*on_role)(void *arg, enum bns_raft_role role, uint64_t term, uint64_t leader);
+    void *on_role_arg;
 };
 
 /* Start-up, blocking: opens the WAL, replays, joins it with what the state machine holds. The core

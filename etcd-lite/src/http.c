@@ -1,0 +1,96 @@
+/* http.c - /health, /version and /metrics on the client port, with etcd's bodies and names. */
+#include "server.h"
+
+struct probe {
+    struct bns_raft_read read;
+    struct etcd_server *s;
+    struct bns_http_req *q;
+};
+
+#define PROBE_NS (5 * BNS_SEC)
+
+static void reply_json(struct bns_http_req *q, int status, struct bns_slice body)
+{
+    bns_http_reply(q, status, "application/json", body);
+}
+
+static void probed(struct bns_raft_read *r, int code)
+{
+    struct probe *p = BNS_CONTAINER(r, struct probe, read);
+
+    if (code == BNS_OK)
+        reply_json(p->q, 200, BNS_LIT("{\"health\":\"true\",\"reason\":\"\"}"));
+    else if (p->s->leader == 0)
+        reply_json(p->q, 503, BNS_LIT("{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}"));
+    else
+        reply_json(p->q, 503,
+                   BNS_LIT("{\"health\":\"false\",\"reason\":\"RANGE ERROR:etcdserver: request "
+                           "timed out\"}"));
+    bns_free(p->s->env->alloc, p);
+}
+
+static bool asks_serializable(struct bns_http_req *q, const struct bns_alloc *alloc)
+{
+    struct bns_buf v;
+    bool yes;
+
+    bns_buf_init(&v, alloc, 64);
+    yes = bns_http_param(q, "serializable", &v) == BNS_OK &&
+          bns_slice_eq(bns_buf_slice(&v), BNS_LIT("true"));
+    bns_buf_free(&v);
+    return yes;
+}
+
+static void on_health(void *arg, struct bns_http_req *q)
+{
+    struct etcd_server *s = arg;
+    struct probe *p;
+
+    if (asks_serializable(q, s->env->alloc)) {
+        reply_json(q, 200, BNS_LIT("{\"health\":\"true\",\"reason\":\"\"}"));
+        return;
+    }
+    if (s->leader == 0) {
+        reply_json(q, 503, BNS_LIT("{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}"));
+        return;
+    }
+    p = bns_alloc_zero(s->env->alloc, sizeof *p);
+    if (p == NULL) {
+        reply_json(q, 503, BNS_LIT("{\"health\":\"false\",\"reason\":\"out of memory\"}"));
+        return;
+    }
+    p->s = s;
+    p->q = q;
+    p->read.fn = probed;
+    bns_raft_node_read(s->node, &p->read, bns_now_ns(s->env) + PROBE_NS);
+}
+
+static void on_version(void *arg, struct bns_http_req *q)
+{
+    (void)arg;
+    reply_json(q, 200,
+               BNS_LIT("{\"etcdserver\":\"" ETCD_API_VERSION
+                       "\",\"etcdcluster\":\"" ETCD_API_VERSION "\",\"storage\":\"" ETCD_API_VERSION
+                       "\",\"bonsai\":\"" BNS_VERSION "\"}"));
+}
+
+static void on_metrics(void *arg, struct bns_http_req *q)
+{
+    struct etcd_server *s = arg;
+    struct bns_buf out;
+
+    bns_buf_init(&out, s->env->alloc, 4u * 1024 * 1024);
+    if (bns_metrics_text(s->env->metrics, &out) == BNS_OK)
+        bns_http_reply(q, 200, "text/plain; version=0.0.4; charset=utf-8", bns_buf_slice(&out));
+    else
+        bns_http_reply_text(q, 503, "out of memory\n");
+    bns_buf_free(&out);
+}
+
+int etcd_http_routes(struct etcd_server *s)
+{
+    s->routes[0] = (struct bns_http_route){"GET", "/health", on_health, s, 0, false, false};
+    s->routes[1] = (struct bns_http_route){"GET", "/version", on_version, s, 0, false, false};
+    s->routes[2] = (struct bns_http_route){"GET", "/metrics", on_metrics, s, 0, false, false};
+    return bns_http_server_routes(s->http, s->routes, 3);
+}

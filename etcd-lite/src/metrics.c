@@ -1,0 +1,92 @@
+/* metrics.c - the names that etcd's dashboards use, refreshed right before a scrape. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "server.h"
+
+static void set(struct etcd_server *s, const char *name, const char *help, double v)
+{
+    bns_gauge_set(bns_gauge(s->env->metrics, name, NULL, help), v);
+}
+
+static double resident_bytes(void)
+{
+    char text[128];
+    FILE *f = fopen("/proc/self/statm", "re");
+    unsigned long long pages = 0;
+
+    if (f != NULL) {
+        if (fgets(text, sizeof text, f) != NULL) {
+            char *space = NULL;
+
+            (void)strtoull(text, &space, 10); /* the first number is the virtual size */
+            pages = strtoull(space, NULL, 10);
+        }
+        (void)fclose(f); /* only read */
+    }
+    return (double)pages * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double open_files(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    double count = -3; /* ".", "..", and the directory itself */
+
+    if (d == NULL)
+        return 0;
+    while (readdir(d) != NULL)
+        count++;
+    (void)closedir(d); /* only read */
+    return count;
+}
+
+static void refresh(void *arg)
+{
+    struct etcd_server *s = arg;
+    struct bns_raft_status st;
+    struct rusage ru = {0};
+
+    bns_raft_node_status(s->node, &st);
+    set(s, "etcd_server_has_leader", "Whether or not a leader exists.", st.leader != 0);
+    set(s, "etcd_server_is_leader", "Whether or not this member is a leader.",
+        st.role == BNS_RAFT_LEADER);
+    set(s, "etcd_server_is_learner", "Whether or not this member is a learner.", 0);
+    set(s, "etcd_server_proposals_committed_total", "Consensus proposals committed.",
+        (double)st.commit);
+    set(s, "etcd_server_proposals_applied_total", "Consensus proposals applied.",
+        (double)st.applied);
+    set(s, "etcd_server_quota_backend_bytes", "Backend storage quota.",
+        s->opt->quota_bytes != 0 ? (double)s->opt->quota_bytes : 2147483648.0);
+    set(s, "etcd_mvcc_db_total_size_in_bytes", "Bytes of the store's file.",
+        (double)etcd_kv_db_size(s->kv));
+    set(s, "etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of it in use.",
+        (double)etcd_kv_db_size_in_use(s->kv));
+    set(s, "etcd_debugging_mvcc_keys_total", "Keys alive.", (double)etcd_kv_keys(s->kv));
+    set(s, "etcd_debugging_mvcc_current_revision", "Current revision.",
+        (double)etcd_kv_revision(s->kv));
+    set(s, "etcd_debugging_mvcc_compact_revision", "Revision of the last compaction.",
+        (double)etcd_kv_compacted(s->kv));
+    set(s, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
+    set(s, "process_open_fds", "Open file descriptors.", open_files());
+    if (getrusage(RUSAGE_SELF, &ru) == 0)
+        set(s, "process_cpu_seconds_total", "CPU time of user and system.",
+            (double)ru.ru_utime.tv_sec + (double)ru.ru_stime.tv_sec +
+                (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
+}
+
+int etcd_metrics_init(struct etcd_server *s)
+{
+    struct bns_metrics *m = s->env->metrics;
+
+    if (m == NULL)
+        return BNS_OK;
+    s->m_failed = bns_counter(m, "etcd_server_requests_failed_total", NULL, "Requests refused.");
+    s->m_timeouts = bns_counter(m, "etcd_server_requests_timed_out_total", NULL,
+                                "Requests without an answer in time.");
+    set(s, "process_start_time_seconds", "Start of the process, Unix time.",
+        (double)bns_wall_ms(s->env) / 1000.0);
+    return bns_metrics_hook(m, refresh, s);
+}

@@ -1,0 +1,220 @@
+/* options.c - see options.h. */
+#include "options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ETCD_API_VERSION "3.6.0"
+
+#define DEFAULT_CLIENT "http://localhost:2379"
+#define DEFAULT_PEER "http://localhost:2380"
+
+static void defaults(struct etcd_options *o)
+{
+    *o = (struct etcd_options){
+        .name = "default",
+        .listen_client_urls = DEFAULT_CLIENT,
+        .advertise_client_urls = NULL,
+        .listen_peer_urls = DEFAULT_PEER,
+        .initial_advertise_peer_urls = DEFAULT_PEER,
+        .initial_cluster_token = "etcd-cluster",
+        .initial_cluster_state = "new",
+        .log_level = "info",
+        .log_format = "logfmt",
+        .heartbeat_ms = 100,
+        .election_ms = 1000,
+        .snapshot_count = 10000,
+        .quota_bytes = 0,
+        .txn_ops_max = 128,
+        .request_bytes_max = 1536 * 1024,
+        .streams_max = UINT32_MAX,
+    };
+}
+
+static int print(struct bns_arena *arena, const char **out, const char *fmt, const char *a,
+                 const char *b)
+{
+    char text[1024];
+    int len = snprintf(text, sizeof text, fmt, a, b);
+
+    if (len < 0 || (size_t)len >= sizeof text)
+        return BNS_E_TOOBIG;
+    *out = bns_arena_dup(arena, text, (size_t)len);
+    return *out == NULL ? BNS_E_NOMEM : BNS_OK;
+}
+
+static int urls(const char *flag, const char *list, struct etcd_urls *out, struct bns_err *err)
+{
+    int rv = etcd_urls_parse(list, out, err);
+
+    if (rv == BNS_OK) {
+        struct etcd_url u;
+
+        for (size_t i = 0; rv == BNS_OK && i < out->count; i++) {
+            rv = etcd_url_parse(out->url[i], &u, err);
+            if (rv == BNS_OK && u.tls)
+                rv = bns_err_set(err, BNS_E_INVALID, "https is not supported yet: use http");
+        }
+    }
+    if (rv != BNS_OK)
+        bns_err_wrap(err, "--%s", flag);
+    return rv;
+}
+
+static bool is_loopback(const char *host)
+{
+    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+           strcmp(host, "::1") == 0;
+}
+
+static int check_numbers(const struct etcd_options *o, struct bns_err *err)
+{
+    if (o->heartbeat_ms == 0 || o->election_ms < 5 * o->heartbeat_ms || o->election_ms > 50000)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--election-timeout[%llums] should be at least as 5 times as "
+                           "--heartbeat-interval[%llums], and at most 50000",
+                           (unsigned long long)o->election_ms, (unsigned long long)o->heartbeat_ms);
+    if (o->txn_ops_max == 0 || o->txn_ops_max > 100000)
+        return bns_err_set(err, BNS_E_INVALID, "--max-txn-ops %llu is not in 1..100000",
+                           (unsigned long long)o->txn_ops_max);
+    if (o->request_bytes_max == 0 || o->request_bytes_max > 10u * 1024 * 1024)
+        return bns_err_set(err, BNS_E_INVALID, "--max-request-bytes %llu is not in 1..10485760",
+                           (unsigned long long)o->request_bytes_max);
+    if (o->snapshot_count == 0 || o->streams_max == 0 || o->streams_max > UINT32_MAX)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--snapshot-count and --max-concurrent-streams must be positive");
+    if (strcmp(o->initial_cluster_state, "new") != 0)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--initial-cluster-state \"%s\": only \"new\" is supported: members "
+                           "cannot be added to a running cluster yet",
+                           o->initial_cluster_state);
+    return BNS_OK;
+}
+
+static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_err *err)
+{
+    struct etcd_urls advertised_peer;
+    int rv = check_numbers(o, err);
+
+    if (rv == BNS_OK && o->data_dir == NULL)
+        rv = print(arena, &o->data_dir, "%s%s", o->name, ".etcd");
+    if (rv == BNS_OK && !o->cluster_given)
+        rv = print(arena, &o->initial_cluster, "%s=%s", o->name, o->initial_advertise_peer_urls);
+    if (o->advertise_client_urls == NULL)
+        o->advertise_client_urls = o->listen_client_urls;
+    if (rv == BNS_OK)
+        rv = urls("listen-client-urls", o->listen_client_urls, &o->client_urls, err);
+    if (rv == BNS_OK)
+        rv = urls("advertise-client-urls", o->advertise_client_urls, &o->advertised, err);
+    if (rv == BNS_OK)
+        rv = urls("listen-peer-urls", o->listen_peer_urls, &o->peer_listen, err);
+    if (rv == BNS_OK)
+        rv = urls("initial-advertise-peer-urls", o->initial_advertise_peer_urls, &advertised_peer,
+                  err);
+    if (rv == BNS_OK)
+        rv = etcd_members_parse(o->initial_cluster, o->initial_cluster_token, &o->members, err);
+    if (rv == BNS_OK)
+        rv = etcd_url_parse(o->client_urls.url[0], &o->client, err);
+    if (rv == BNS_OK)
+        rv = etcd_url_parse(o->peer_listen.url[0], &o->peer, err);
+    if (rv != BNS_OK)
+        return rv;
+    o->self = etcd_members_named(&o->members, o->name);
+    if (o->self == NULL)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--initial-cluster has no member named \"%s\": "
+                           "--name must be one of its names",
+                           o->name);
+    if (memcmp(&o->self->peer_urls, &advertised_peer, sizeof advertised_peer.url[0]) != 0)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--initial-cluster gives %s the peer URL %s, but "
+                           "--initial-advertise-peer-urls is %s",
+                           o->name, o->self->peer_urls.url[0], advertised_peer.url[0]);
+    return BNS_OK;
+}
+
+static int refuse(const char *program, const struct bns_err *err, int code)
+{
+    (void)fprintf(stderr, "%s: %s\n", program, err->text); /* nothing to do if stderr is closed */
+    return code;
+}
+
+static void warn_exposed(const struct etcd_options *o, const char *program)
+{
+    if (!is_loopback(o->client.host) && !o->insecure)
+        (void)fprintf(stderr,
+                      "%s: warning: %s is reachable from other machines without TLS or passwords\n",
+                      program, o->client_urls.url[0]); /* as above */
+}
+
+enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
+                                           int argc, char **argv, char **envp, int *exit_code)
+{
+    const struct bns_cli_flag flags[] = {
+        {"name", 0, BNS_VALUE_STR, &o->name, "human-readable name of this member", NULL},
+        {"data-dir", 0, BNS_VALUE_STR, &o->data_dir, "path to the data directory", NULL},
+        {"listen-client-urls", 0, BNS_VALUE_STR, &o->listen_client_urls,
+         "URLs to listen on for clients", NULL},
+        {"advertise-client-urls", 0, BNS_VALUE_STR, &o->advertise_client_urls,
+         "client URLs to tell the other members and clients", NULL},
+        {"listen-peer-urls", 0, BNS_VALUE_STR, &o->listen_peer_urls,
+         "URLs to listen on for other members", NULL},
+        {"initial-advertise-peer-urls", 0, BNS_VALUE_STR, &o->initial_advertise_peer_urls,
+         "this member's peer URLs, as the others know them", NULL},
+        {"initial-cluster", 0, BNS_VALUE_STR, &o->initial_cluster,
+         "the members: name=peer URL, separated by commas", &o->cluster_given},
+        {"initial-cluster-token", 0, BNS_VALUE_STR, &o->initial_cluster_token,
+         "token of the cluster, part of its ids", NULL},
+        {"initial-cluster-state", 0, BNS_VALUE_STR, &o->initial_cluster_state, "new", NULL},
+        {"heartbeat-interval", 0, BNS_VALUE_U64, &o->heartbeat_ms, "milliseconds", NULL},
+        {"election-timeout", 0, BNS_VALUE_U64, &o->election_ms, "milliseconds", NULL},
+        {"snapshot-count", 0, BNS_VALUE_U64, &o->snapshot_count,
+         "applied entries between two checkpoints", NULL},
+        {"quota-backend-bytes", 0, BNS_VALUE_U64, &o->quota_bytes, "0 = 2 GiB", NULL},
+        {"max-txn-ops", 0, BNS_VALUE_U64, &o->txn_ops_max, "operations in one transaction", NULL},
+        {"max-request-bytes", 0, BNS_VALUE_U64, &o->request_bytes_max, "bytes of one write", NULL},
+        {"max-concurrent-streams", 0, BNS_VALUE_U64, &o->streams_max, "per connection", NULL},
+        {"unsafe-no-fsync", 0, BNS_VALUE_BOOL, &o->unsafe_no_fsync,
+         "lose data on power loss, for tests", NULL},
+        {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,
+         "no warning for an address that others can reach", NULL},
+        {"log-level", 0, BNS_VALUE_STR, &o->log_level, "debug, info, warn, error", NULL},
+        {"log-format", 0, BNS_VALUE_STR, &o->log_format, "logfmt, json", NULL},
+        {"ports-file", 0, BNS_VALUE_STR, &o->ports_file,
+         "written with the ports in use once ready (for port 0)", NULL},
+        {NULL, 0, BNS_VALUE_STR, NULL, NULL, NULL},
+    };
+    const struct bns_cli cli = {
+        .program = "etcd-lite",
+        .usage = "etcd-lite [flags]",
+        .about =
+            "A replicated key-value store that speaks etcd's v3 API. Flags may also be given as "
+            "ETCD_* variables (ETCD_DATA_DIR).",
+        .version = "etcd Version: " ETCD_API_VERSION "\netcd-lite " BNS_VERSION,
+        .flags = flags,
+    };
+    struct bns_cli_words words = {0};
+    struct bns_err err = {0};
+
+    defaults(o);
+    *exit_code = BNS_EXIT_OK;
+    if (bns_cli_env(&cli, "ETCD_", envp, &err) != BNS_OK ||
+        bns_cli_parse(&cli, argc, argv, &words, &err) != BNS_OK) {
+        *exit_code = refuse(cli.program, &err, BNS_EXIT_USAGE);
+        return ETCD_EXIT;
+    }
+    if (bns_cli_answered(&cli, &words))
+        return ETCD_EXIT;
+    if (words.count > 0) {
+        (void)bns_err_set(&err, BNS_E_INVALID, "\"%s\" is not a flag",
+                          argv[1]); /* always INVALID */
+        *exit_code = refuse(cli.program, &err, BNS_EXIT_USAGE);
+        return ETCD_EXIT;
+    }
+    if (derive(o, arena, &err) != BNS_OK) {
+        *exit_code = refuse(cli.program, &err, BNS_EXIT_CONFIG);
+        return ETCD_EXIT;
+    }
+    warn_exposed(o, cli.program);
+    return ETCD_RUN;
+}

@@ -1,0 +1,133 @@
+/* rpc_cluster.c - Cluster.MemberList and Maintenance.Status: what a client asks before it works. */
+#include "codec/pb.h"
+#include "server.h"
+
+static int put_header(struct etcd_server *s, struct bns_buf *out)
+{
+    struct bns_buf h;
+    int rv;
+
+    bns_buf_init(&h, s->env->alloc, 128);
+    rv = bns_pb_put_u64(&h, 1, s->opt->members.cluster_id);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&h, 2, s->opt->self->id);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_i64(&h, 3, etcd_kv_revision(s->kv));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&h, 4, s->term);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes_always(out, 1, bns_buf_slice(&h));
+    bns_buf_free(&h);
+    return rv;
+}
+
+static void reply(struct etcd_task *t, struct bns_buf *out, int rv)
+{
+    if (rv == BNS_OK)
+        etcd_task_reply(t, bns_buf_slice(out));
+    else
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory");
+    bns_buf_free(out);
+}
+
+static int put_member(struct etcd_server *s, const struct etcd_member *m, struct bns_buf *out)
+{
+    struct bns_buf b;
+    int rv;
+
+    bns_buf_init(&b, s->env->alloc, 16384);
+    rv = bns_pb_put_u64(&b, 1, m->id);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(&b, 2, bns_slice_str(m->name));
+    for (size_t i = 0; rv == BNS_OK && i < m->peer_urls.count; i++)
+        rv = bns_pb_put_bytes(&b, 3, bns_slice_str(m->peer_urls.url[i]));
+    for (size_t i = 0; m == s->opt->self && rv == BNS_OK && i < s->opt->advertised.count; i++)
+        rv = bns_pb_put_bytes(&b, 4, bns_slice_str(s->opt->advertised.url[i]));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes_always(out, 2, bns_buf_slice(&b));
+    bns_buf_free(&b);
+    return rv;
+}
+
+static void members_now(struct etcd_task *t)
+{
+    struct etcd_server *s = t->s;
+    struct bns_buf out;
+    int rv;
+
+    bns_buf_init(&out, s->env->alloc, 1024 * 1024);
+    rv = put_header(s, &out);
+    for (size_t i = 0; rv == BNS_OK && i < s->opt->members.count; i++)
+        rv = put_member(s, &s->opt->members.member[i], &out);
+    reply(t, &out, rv);
+}
+
+static void on_member_list(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    const Etcdserverpb__MemberListRequest *r =
+        etcd_decode(c, &etcdserverpb__member_list_request__descriptor, msg);
+    struct etcd_task *t;
+
+    if (r == NULL)
+        return;
+    t = etcd_task_new(bns_grpc_arg(c), c);
+    if (t == NULL)
+        return;
+    if (r->linearizable)
+        etcd_task_linearizable(t, members_now);
+    else
+        members_now(t);
+}
+
+static void on_status(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    struct bns_raft_status st;
+    struct etcd_task *t;
+    struct bns_buf out;
+    int rv;
+
+    if (etcd_decode(c, &etcdserverpb__status_request__descriptor, msg) == NULL)
+        return;
+    t = etcd_task_new(s, c);
+    if (t == NULL)
+        return;
+    bns_raft_node_status(s->node, &st);
+    bns_buf_init(&out, s->env->alloc, 4096);
+    rv = put_header(s, &out);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(&out, 2, BNS_LIT(ETCD_API_VERSION));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 3, etcd_kv_db_size(s->kv));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 4, st.leader);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 5, st.commit);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 6, st.term);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 7, st.applied);
+    if (rv == BNS_OK && st.leader == 0)
+        rv = bns_pb_put_bytes(&out, 8, BNS_LIT("etcdserver: no leader"));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 9, etcd_kv_db_size_in_use(s->kv));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(&out, 11, BNS_LIT(ETCD_API_VERSION));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(&out, 12,
+                            s->opt->quota_bytes != 0 ? s->opt->quota_bytes : UINT64_C(2) << 30);
+    reply(t, &out, rv);
+}
+
+int etcd_cluster_service(struct etcd_server *s)
+{
+    s->cluster_methods[0] = (struct bns_grpc_method){.path = "/etcdserverpb.Cluster/MemberList",
+                                                     .kind = BNS_GRPC_UNARY,
+                                                     .handler = {.on_message = on_member_list},
+                                                     .arg = s};
+    s->cluster_methods[1] = (struct bns_grpc_method){.path = "/etcdserverpb.Maintenance/Status",
+                                                     .kind = BNS_GRPC_UNARY,
+                                                     .handler = {.on_message = on_status},
+                                                     .arg = s};
+    return bns_grpc_server_methods(s->grpc, s->cluster_methods, 2);
+}

@@ -1,0 +1,233 @@
+/* server.c - start and stop of one member.
+ *
+ * Start: identity -> store -> log (replayed, joined with the store) -> services -> listeners -> the Raft
+ * core runs. Stop is the reverse: no new requests, the open ones finish (or are told that the server
+ * stopped), the log closes, the store's queue empties.
+ */
+#include "server.h"
+
+#include <stdio.h>
+
+#include "base/varint.h"
+#include "identity.h"
+
+#define DRAIN_NS (5 * BNS_SEC)
+#define RESERVE_BYTES (64u * 1024 * 1024)
+
+static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t leader)
+{
+    struct etcd_server *s = arg;
+
+    (void)role;
+    s->term = term;
+    s->leader = leader;
+    if (leader == 0 || s->serving)
+        return;
+    s->serving = true;
+    BNS_LOG(s->env->log, BNS_LOG_INFO, "etcd", "ready to serve client requests",
+            BNS_HEX("member", s->opt->self->id), BNS_HEX("cluster", s->opt->members.cluster_id));
+    if (s->on_serving != NULL)
+        s->on_serving(s->on_serving_arg);
+}
+
+static void on_http1(void *arg, struct bns_stream *stream, struct bns_slice read_so_far)
+{
+    struct etcd_server *s = arg;
+
+    bns_http_server_adopt(s->http, stream, read_so_far);
+}
+
+static int subdir(struct bns_env *env, const char *dir, const char *name, char out[BNS_PATH_MAX],
+                  struct bns_err *err)
+{
+    int len = snprintf(out, BNS_PATH_MAX, "%s/%s", dir, name);
+
+    if (len < 0 || len >= BNS_PATH_MAX)
+        return bns_err_set(err, BNS_E_INVALID, "--data-dir %s: the path is too long", dir);
+    return bns_vfs_mkdir(env->vfs, out, err);
+}
+
+static int open_store(struct etcd_server *s, struct bns_err *err)
+{
+    const struct etcd_options *o = s->opt;
+    struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes};
+    char dir[BNS_PATH_MAX];
+    int rv = etcd_identity_check(s->env->vfs, o->data_dir, o->members.cluster_id, o->self->id, err);
+
+    if (rv == BNS_OK)
+        rv = subdir(s->env, o->data_dir, "kv", dir, err);
+    kc.dir = dir;
+    if (rv == BNS_OK)
+        rv = etcd_kv_open(s->env, &kc, &s->kv, err);
+    return rv;
+}
+
+static int peer_addresses(const struct etcd_members *m, struct bns_raft_peer_addr *out,
+                          struct bns_err *err)
+{
+    for (size_t i = 0; i < m->count; i++) {
+        struct etcd_url u;
+        int rv = etcd_url_parse(m->member[i].peer_urls.url[0], &u, err);
+
+        if (rv != BNS_OK)
+            return rv;
+        out[i].id = m->member[i].id;
+        memcpy(out[i].host, u.host, sizeof out[i].host);
+        out[i].port = u.port;
+    }
+    return BNS_OK;
+}
+
+static int open_log(struct etcd_server *s, struct bns_err *err)
+{
+    const struct etcd_options *o = s->opt;
+    struct bns_raft_peer_addr peers[ETCD_MEMBERS_MAX] = {0};
+    char dir[BNS_PATH_MAX];
+    struct bns_raft_node_config nc = {
+        .group = 1,
+        .id = o->self->id,
+        .peers = peers,
+        .peers_count = o->members.count,
+        .listen_host = o->members.count > 1 ? o->peer.host : NULL,
+        .listen_port = o->peer.port,
+        .election_ns = o->election_ms * BNS_MS,
+        .heartbeat_ns = o->heartbeat_ms * BNS_MS,
+        .snapshot_entries = o->snapshot_count,
+        .wal = {.segment_bytes_max = 16u * 1024 * 1024,
+                .reserve_bytes = RESERVE_BYTES,
+                .unsafe_no_sync = o->unsafe_no_fsync},
+        .on_role = on_role,
+        .on_role_arg = s,
+    };
+    int rv = subdir(s->env, o->data_dir, "wal", dir, err);
+
+    bns_put_u64be(nc.cluster_id, o->members.cluster_id);
+    nc.wal.dir = dir;
+    if (rv == BNS_OK)
+        rv = bns_vfs_sync_dir(s->env->vfs, o->data_dir, err);
+    if (rv == BNS_OK)
+        rv = peer_addresses(&o->members, peers, err);
+    if (rv == BNS_OK)
+        rv = bns_raft_node_open(s->env, &nc, etcd_kv_sm(), s->kv, &s->node, err);
+    return rv;
+}
+
+static int open_services(struct etcd_server *s, struct bns_err *err)
+{
+    struct bns_grpc_config gc = {
+        .streams_max = (uint32_t)s->opt->streams_max, .on_http1 = on_http1, .arg = s};
+    int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
+
+    if (rv == BNS_OK)
+        rv = bns_http_server_new(s->env, NULL, &s->http);
+    if (rv == BNS_OK)
+        rv = etcd_metrics_init(s);
+    if (rv == BNS_OK)
+        rv = etcd_kv_service(s);
+    if (rv == BNS_OK)
+        rv = etcd_cluster_service(s);
+    if (rv == BNS_OK)
+        rv = etcd_http_routes(s);
+    if (rv != BNS_OK)
+        return bns_err_set(err, rv, "cannot make the services: %s", bns_err_default_text(rv));
+    return BNS_OK;
+}
+
+static int listen_all(struct etcd_server *s, struct bns_err *err)
+{
+    for (size_t i = 0; i < s->opt->client_urls.count; i++) {
+        struct etcd_url u;
+        uint16_t port = 0;
+        int rv = etcd_url_parse(s->opt->client_urls.url[i], &u, err);
+
+        if (rv == BNS_OK)
+            rv = bns_grpc_server_listen(s->grpc, u.host, u.port, &port, err);
+        if (rv != BNS_OK) {
+            bns_err_wrap(err, "--listen-client-urls %s", s->opt->client_urls.url[i]);
+            return rv;
+        }
+        if (i == 0)
+            s->client_port = port;
+    }
+    return BNS_OK;
+}
+
+int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struct etcd_server **out,
+                      struct bns_err *err)
+{
+    struct etcd_server *s = bns_alloc_zero(env->alloc, sizeof *s);
+    int rv;
+
+    if (s == NULL)
+        return bns_err_set(err, BNS_E_NOMEM, "out of memory");
+    s->env = env;
+    s->opt = opt;
+    s->op_timeout_ns = 5 * BNS_SEC + 2 * opt->election_ms * BNS_MS;
+    s->request_seq = (uint64_t)bns_wall_ms(env) << 12; /* further than any earlier run came */
+    bns_list_init(&s->ops);
+    bns_timer_init(&s->ops_timer, etcd_tasks_timer, s);
+    *out = s;
+    rv = open_store(s, err);
+    if (rv == BNS_OK)
+        rv = open_log(s, err);
+    if (rv == BNS_OK)
+        rv = open_services(s, err);
+    if (rv == BNS_OK)
+        rv = listen_all(s, err);
+    if (rv == BNS_OK)
+        rv = bns_raft_node_start(s->node, err);
+    return rv;
+}
+
+static void store_drained(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    if (s->drained != NULL)
+        s->drained(s->drained_arg);
+}
+
+static void node_closed(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    s->node = NULL;
+    etcd_kv_drain(s->kv, store_drained, s);
+}
+
+static void http_drained(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    etcd_tasks_abort(s);
+    bns_timer_stop(s->env, &s->ops_timer);
+    bns_raft_node_close(s->node, node_closed, s);
+}
+
+static void grpc_drained(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    bns_http_server_drain(s->http, DRAIN_NS, http_drained, s);
+}
+
+void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg)
+{
+    BNS_ASSERT(!s->stopping);
+    s->stopping = true;
+    s->drained = done;
+    s->drained_arg = arg;
+    bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
+}
+
+void etcd_server_free(struct etcd_server *s)
+{
+    if (s == NULL)
+        return;
+    bns_grpc_server_free(s->grpc);
+    bns_http_server_free(s->http);
+    if (s->node != NULL)
+        bns_raft_node_close(s->node, NULL, NULL);
+    etcd_kv_close(s->kv);
+    bns_free(s->env->alloc, s);
+}

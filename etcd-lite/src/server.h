@@ -1,0 +1,84 @@
+/* server.h - one etcd-lite member: the key-value store, its Raft node, the gRPC and HTTP services.
+ *
+ * Thread: the daemon's loop.
+ */
+#ifndef ETCD_SERVER_H
+#define ETCD_SERVER_H
+
+#include "app/raft_node.h"
+#include "io/grpc.h"
+#include "io/http.h"
+#include "kv.h"
+#include "options.h"
+
+#define ETCD_API_VERSION "3.6.0"
+
+struct etcd_server {
+    struct bns_env *env;
+    const struct etcd_options *opt;
+    struct etcd_kv *kv;
+    struct bns_raft_node *node;
+    struct bns_grpc_server *grpc;
+    struct bns_http_server *http;
+    uint64_t request_seq; /* unique ids of proposals */
+    struct bns_list ops;  /* struct etcd_task, by deadline: all have the same timeout */
+    struct bns_timer ops_timer;
+    uint64_t op_timeout_ns;
+    uint64_t leader, term; /* as the state machine was last told */
+    struct bns_grpc_method kv_methods[5], cluster_methods[2];
+    struct bns_http_route routes[3];
+    uint16_t client_port;
+    void (*on_serving)(void *arg); /* once, when the first leader is known */
+    void *on_serving_arg;
+    bool serving;
+    bool stopping;
+    void (*drained)(void *arg);
+    void *drained_arg;
+    struct bns_counter *m_failed, *m_timeouts;
+};
+
+/* Blocking: opens store and log, listens. The data directory exists and is locked. */
+BNS_MUST_CHECK int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
+                                     struct etcd_server **out, struct bns_err *err);
+/* Stops taking requests, finishes the open ones, closes log and store; then done. */
+void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg);
+void etcd_server_free(struct etcd_server *s); /* after drain; NULL is fine */
+
+/* ---- for the services ------------------------------------------------------------------------ */
+
+/* One request that waits for Raft or the store. Lives in the call's arena, until the call is
+ * finished; when the client has gone it goes on and its answer is dropped. */
+struct etcd_task {
+    struct bns_list node; /* server.ops */
+    struct etcd_server *s;
+    struct bns_grpc_call *call;
+    uint64_t deadline_ns;
+    struct etcd_waiter wait;
+    struct bns_raft_read read;
+    bool waiting, reading, storing;
+    const void *req;                    /* the decoded message */
+    void (*then)(struct etcd_task *op); /* after the linearizable read */
+};
+
+/* NULL: out of memory, the call has been finished. */
+struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c);
+void etcd_task_fail(struct etcd_task *op, int status, const char *text); /* ends op and call */
+void etcd_task_answer(struct etcd_task *op, struct etcd_answer *a);      /* likewise */
+void etcd_task_reply(struct etcd_task *op, struct bns_slice msg);        /* copies msg; likewise */
+void etcd_task_linearizable(struct etcd_task *op, void (*then)(struct etcd_task *op));
+/* Proposes request bytes; the answer ends the op. */
+void etcd_task_propose(struct etcd_task *op, enum etcd_op kind, struct bns_slice request);
+/* Decodes into the call's arena; on failure the call has been finished. */
+void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_slice msg);
+
+/* Registers KV, and Cluster.MemberList with Maintenance.Status. */
+BNS_MUST_CHECK int etcd_kv_service(struct etcd_server *s);
+BNS_MUST_CHECK int etcd_cluster_service(struct etcd_server *s);
+
+/* /health, /version, /metrics */
+BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
+BNS_MUST_CHECK int etcd_metrics_init(struct etcd_server *s);
+void etcd_tasks_timer(void *arg);
+void etcd_tasks_abort(struct etcd_server *s); /* all that wait end with "server stopped" */
+
+#endif

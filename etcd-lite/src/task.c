@@ -1,0 +1,214 @@
+/* task.c - the life of one request: decode, wait for Raft or the store, answer, or time out.
+ *
+ * All tasks have the same timeout (5 s + twice the election timeout, as etcd), so they stand in one
+ * list in the order of their deadlines and one timer serves all. A task that timed out while its
+ * proposal is under way tells the client so (the outcome is unknown, as with etcd).
+ */
+#include <stdio.h>
+
+#include "codec/pb.h"
+#include "server.h"
+
+#define TEXT_TIMEOUT "etcdserver: request timed out"
+#define TEXT_NO_LEADER "etcdserver: no leader"
+
+static void arm(struct etcd_server *s)
+{
+    if (bns_list_empty(&s->ops))
+        bns_timer_stop(s->env, &s->ops_timer);
+    else
+        bns_timer_start(s->env, &s->ops_timer,
+                        BNS_CONTAINER(s->ops.next, struct etcd_task, node)->deadline_ns);
+}
+
+/* Leaves the queues; the call is finished by the caller right after. */
+static void detach(struct etcd_task *t)
+{
+    bns_list_del(&t->node);
+    if (t->waiting)
+        etcd_kv_unwait(t->s->kv, &t->wait);
+    if (t->reading)
+        bns_raft_node_read_cancel(t->s->node, &t->read);
+    t->waiting = false;
+    t->reading = false;
+}
+
+void etcd_tasks_timer(void *arg)
+{
+    struct etcd_server *s = arg;
+    uint64_t now = bns_now_ns(s->env);
+
+    while (!bns_list_empty(&s->ops)) {
+        struct etcd_task *t = BNS_CONTAINER(s->ops.next, struct etcd_task, node);
+
+        if (t->deadline_ns > now)
+            break;
+        if (t->storing) { /* the store answers for certain: not a matter of time */
+            bns_list_del(&t->node);
+            continue;
+        }
+        bns_counter_add(s->m_timeouts, 1);
+        if (s->leader == 0 && t->reading)
+            etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_NO_LEADER);
+        else
+            etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_TIMEOUT);
+    }
+    arm(s);
+}
+
+void etcd_tasks_abort(struct etcd_server *s)
+{
+    BNS_LIST_EACH(it, &s->ops)
+    {
+        struct etcd_task *t = BNS_CONTAINER(it, struct etcd_task, node);
+
+        if (!t->storing)
+            etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");
+    }
+}
+
+struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c)
+{
+    struct etcd_task *t = bns_arena_alloc(bns_grpc_arena(c), sizeof *t);
+
+    if (t == NULL) {
+        bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", NULL, 0);
+        return NULL;
+    }
+    *t = (struct etcd_task){.s = s, .call = c};
+    bns_list_init(&t->node);
+    bns_list_init(&t->read.node);
+    t->deadline_ns = bns_now_ns(s->env) + s->op_timeout_ns;
+    return t;
+}
+
+static void enlist(struct etcd_task *t)
+{
+    bool first = bns_list_empty(&t->s->ops);
+
+    bns_list_push(&t->s->ops, &t->node);
+    if (first)
+        arm(t->s);
+}
+
+void etcd_task_fail(struct etcd_task *t, int status, const char *text)
+{
+    detach(t);
+    bns_counter_add(t->s->m_failed, 1);
+    bns_grpc_finish(t->call, status, text, NULL, 0);
+}
+
+void etcd_task_reply(struct etcd_task *t, struct bns_slice msg)
+{
+    detach(t);
+    if (bns_grpc_send_copy(t->call, msg) == BNS_E_NOMEM)
+        bns_grpc_finish(t->call, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", NULL, 0);
+    else
+        bns_grpc_finish(t->call, BNS_GRPC_OK, NULL, NULL, 0);
+}
+
+void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
+{
+    int rv;
+
+    if (a->status != 0) {
+        etcd_task_fail(t, a->status, a->text);
+        return;
+    }
+    detach(t);
+    etcd_answer_header(a, t->s->opt->members.cluster_id, t->s->opt->self->id, t->s->term);
+    rv = bns_grpc_send(t->call, a->slices, a->slices_count, a->release, a->release_arg);
+    if (rv != BNS_OK)
+        a->release(a->release_arg, rv);
+    if (rv == BNS_E_NOMEM)
+        bns_grpc_finish(t->call, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", NULL, 0);
+    else
+        bns_grpc_finish(t->call, BNS_GRPC_OK, NULL, NULL, 0);
+}
+
+static void read_done(struct bns_raft_read *r, int code)
+{
+    struct etcd_task *t = BNS_CONTAINER(r, struct etcd_task, read);
+
+    t->reading = false;
+    if (code == BNS_OK)
+        t->then(t);
+    else if (code == BNS_E_NOTLEADER)
+        etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_NO_LEADER);
+    else if (code == BNS_E_SHUTDOWN)
+        etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");
+    else if (code == BNS_E_BUSY)
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests");
+    else
+        etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_TIMEOUT);
+}
+
+void etcd_task_linearizable(struct etcd_task *t, void (*then)(struct etcd_task *t))
+{
+    t->then = then;
+    t->read.fn = read_done;
+    t->reading = true;
+    enlist(t);
+    bns_raft_node_read(t->s->node, &t->read, t->deadline_ns);
+}
+
+static void applied(struct etcd_waiter *w, struct etcd_answer *a)
+{
+    struct etcd_task *t = BNS_CONTAINER(w, struct etcd_task, wait);
+
+    t->waiting = false;
+    etcd_task_answer(t, a);
+}
+
+/* Unique in the cluster: 16 bits of the member, 48 that go on from the time of the start. */
+static uint64_t next_id(struct etcd_server *s)
+{
+    uint64_t id = (s->opt->self->id << 48) | (++s->request_seq & ((UINT64_C(1) << 48) - 1));
+
+    return id != 0 ? id : next_id(s);
+}
+
+void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice request)
+{
+    struct etcd_server *s = t->s;
+    struct bns_rcbuf *entry;
+    int rv;
+
+    if (request.len > s->opt->request_bytes_max) {
+        etcd_task_fail(t, BNS_GRPC_INVALID_ARGUMENT, "etcdserver: request is too large");
+        return;
+    }
+    t->wait.id = next_id(s);
+    t->wait.fn = applied;
+    entry = etcd_internal_encode(s->env->alloc, t->wait.id, kind, request);
+    rv = entry == NULL ? BNS_E_NOMEM : etcd_kv_wait(s->kv, &t->wait);
+    if (rv == BNS_OK) {
+        t->waiting = true;
+        rv = bns_raft_node_propose(s->node, entry);
+    }
+    bns_rcbuf_put(entry);
+    if (rv == BNS_OK)
+        enlist(t);
+    else if (rv == BNS_E_NOSPACE)
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE);
+    else if (rv == BNS_E_SHUTDOWN)
+        etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");
+    else
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests");
+}
+
+void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_slice msg)
+{
+    ProtobufCMessage *out = NULL;
+    struct bns_pb_limits limits = {.bytes = 128u * 1024 * 1024};
+    struct bns_err err = {0};
+    char text[BNS_ERR_TEXT_MAX + 64];
+    int rv = bns_pb_unpack(descriptor, msg, bns_grpc_arena(c), &limits, &out, &err);
+
+    if (rv == BNS_OK)
+        return out;
+    (void)snprintf(text, sizeof text, "grpc: error unmarshalling request: %s", err.text);
+    bns_grpc_finish(c, rv == BNS_E_NOMEM ? BNS_GRPC_RESOURCE_EXHAUSTED : BNS_GRPC_INTERNAL, text,
+                    NULL, 0);
+    return NULL;
+}
