@@ -4,8 +4,10 @@
  *         9.6 (pre-vote), 10.2.1 (leader writes in parallel); pipelining, progress states and flow
  *         control as etcd-io/raft describes them.
  *
- * Use:    step() one input, then drain next() until false, honouring the outputs in order; look at
- *         deadline() and step a TIMER when it has passed. A core never blocks and never calls out.
+ * Use:    step() one input or several, then drain next() until false, honouring the outputs in
+ *         order; look at deadline() and step a TIMER when it has passed. Several inputs before one
+ *         drain give batches: one PERSIST and one message for many proposals. A core never blocks
+ *         and never calls out.
  * Thread: one thread. No globals, no clock, no I/O; randomness comes from config.seed.
  * Memory: from the allocator given. Outputs borrow memory that is valid until the next step; the
  *         driver takes a reference on entry data (bns_rcbuf_get) that it needs for longer.
@@ -21,7 +23,9 @@
 #include "base/rcbuf.h"
 #include "base/slice.h"
 
-#define BNS_RAFT_PEERS_MAX 16 /* voters of both configurations and learners */
+#define BNS_RAFT_PEERS_MAX 16                /* voters of both configurations and learners */
+#define BNS_RAFT_ENTRY_BYTES_MAX (15u << 20) /* data of one entry: it must fit a WAL record */
+#define BNS_RAFT_ENTRY_OVERHEAD 48u          /* counted for each entry in every byte bound */
 
 struct bns_raft;
 
@@ -72,6 +76,15 @@ enum bns_raft_msg_type {
     BNS_RAFT_MSG_SNAPSHOT_RESP = 12 /* the follower has installed (or refused) a snapshot */
 };
 
+/* struct bns_raft_msg.flags */
+enum bns_raft_flag {
+    BNS_RAFT_FLAG_PREVOTE = 1,
+    BNS_RAFT_FLAG_TRANSFER =
+        2,                   /* vote: asked for by an operator; voters do not cling to a leader */
+    BNS_RAFT_FLAG_QUIET = 4, /* heartbeat: only tells the commit index, wants no answer */
+    BNS_RAFT_FLAG_INSTALLING = 8 /* heartbeat answer: a snapshot is being installed here */
+};
+
 /* On the wire: protobuf, see raft_msg.h. */
 struct bns_raft_msg {
     uint8_t type;
@@ -105,7 +118,10 @@ struct bns_raft_config {
     uint32_t mutant; /* planted bug in force (only in builds with BNS_MUTANTS) */
 };
 
-/* What the disk kept. On first start: term 0, snap.index 0, snap.conf = the static members. */
+/* What the disk kept. On first start: term 0, snap.index 0, snap.conf = the static members.
+ * Joining log and state machine: when the log does not hold the entry (index, term) that the state
+ * machine is at, give the state machine's own meta as snap and no entries; otherwise applied is the
+ * state machine's index. */
 struct bns_raft_boot {
     uint64_t term, vote, commit;
     struct bns_raft_snapmeta snap;        /* the log begins behind it */
@@ -126,8 +142,10 @@ enum bns_raft_in_kind {
     BNS_RAFT_IN_APPLIED,           /* index: everything up to index is applied */
     BNS_RAFT_IN_SNAPSHOT_TAKEN,    /* index <= applied: the state machine holds it durably */
     BNS_RAFT_IN_SNAPSHOT_SENT,     /* peer, ok, index: the stream to peer ended */
-    BNS_RAFT_IN_SNAPSHOT_RECEIVED, /* snap, peer, term of the sender: whole and durable here */
-    BNS_RAFT_IN_INSTALLED,         /* index: the state machine now is that snapshot */
+    BNS_RAFT_IN_SNAPSHOT_RECEIVED, /* snap, peer, term of the sender: whole here. INSTALL follows in
+                                    * this very drain, or never: then throw it away */
+    BNS_RAFT_IN_INSTALLED,         /* index: the state machine now is that snapshot, durably. Only
+                                    * then the log is cut (PERSIST with snap) */
     BNS_RAFT_IN_UNREACHABLE,       /* peer: the connection is down; back to probing */
     BNS_RAFT_IN_CAMPAIGN           /* election now (tests, transfer) */
 };
