@@ -36,7 +36,10 @@ struct bns_wal_record {
     struct bns_slice payload[BNS_WAL_SLICES_MAX]; /* written one behind the other */
 };
 
-/* One append = one atomic batch. Owned by the caller until done. */
+#define BNS_WAL_HEADS_INLINE 2
+
+/* One append = one atomic batch. Owned by the caller until done. The caller sets records,
+ * records_count (>= 1), done and arg; nothing else needs to be initialised. */
 struct bns_wal_append {
     struct bns_job job;                   /* the WAL's */
     const struct bns_wal_record *records; /* borrowed until done */
@@ -44,12 +47,20 @@ struct bns_wal_append {
     uint64_t lsn_first, lsn_last; /* set by bns_wal_append() */
     void (*done)(struct bns_wal_append *a, int code);
     void *arg;
+    /* The WAL's own from here on. */
+    struct bns_wal *wal;
+    struct bns_wal_segment *segment;
+    uint64_t offset, bytes; /* place in the segment, framed length */
+    uint8_t *heads;         /* 40 bytes a record */
+    uint8_t heads_inline[BNS_WAL_HEADS_INLINE * 40];
+    int code;
+    uint64_t io_syncs, io_records, io_bytes; /* of the whole write, on its last append only */
 };
 
 struct bns_wal_config {
     const char *dir;
     uint32_t segment_bytes_max; /* 16 MiB; segments grow 1, 2, 4, 8, 16 MiB up to it; min 64 KiB */
-    uint64_t reserve_bytes;     /* refuse appends while less than this is free on the disk */
+    uint64_t reserve_bytes; /* refuse appends while less than this is free on the disk; 0: never */
     bool unsafe_no_sync;
 };
 
@@ -62,19 +73,25 @@ typedef int bns_wal_replay_fn(void *arg, uint64_t lsn, uint32_t group, uint8_t t
 
 /* Start-up, blocking: opens or creates the log under cfg->dir, replays every live record through
  * `replay` (payload borrowed for the call; an error of it stops the open and is returned), rewrites
- * and syncs the last batch, and leaves the log writable. *out is owned by the caller. */
+ * and syncs the last batch, and leaves the log writable. *out is owned by the caller.
+ * The hard states that the oldest checkpoint keeps come first, as STATE records. A release is made
+ * durable by the next segment's checkpoint: until then released records may be replayed again. */
 BNS_MUST_CHECK int bns_wal_open(struct bns_env *env, const struct bns_wal_config *cfg,
                                 bns_wal_replay_fn *replay, void *arg, struct bns_wal **out,
                                 struct bns_err *err);
 
-/* Queues a batch; returns before it is durable. BNS_E_NOSPACE, BNS_E_TOOBIG, BNS_E_NOMEM: nothing
- * was queued and done will not run. */
+/* Queues a batch; returns before it is durable; done runs in a later turn. On any error nothing was
+ * queued, nothing changed and done will not run: BNS_E_NOSPACE, BNS_E_BUSY (256 MiB wait for a new
+ * segment), BNS_E_TOOBIG (record over 16 MiB, batch over 64 MiB), BNS_E_NOMEM, BNS_E_SHUTDOWN,
+ * BNS_E_IO (poisoned). done's code is BNS_OK or BNS_E_IO, or BNS_E_NOSPACE when bns_wal_close()
+ * found no room for a batch that waited for a new segment. */
 BNS_MUST_CHECK int bns_wal_append(struct bns_wal *w, struct bns_wal_append *a);
 
 uint64_t bns_wal_durable_lsn(const struct bns_wal *w);
 
-/* The group needs no record before lsn_first any more (BNS_NEVER: none at all). Segments that no
- * group needs are deleted in the background. */
+/* The group needs no record before lsn_first any more; its last hard state is kept for it. Segments
+ * that no group needs are deleted in the background. BNS_NEVER: the group is forgotten, its hard
+ * state too (a later append makes it a new group). */
 void bns_wal_release(struct bns_wal *w, uint32_t group, uint64_t lsn_first);
 
 void bns_wal_stats(const struct bns_wal *w, struct bns_wal_stats *out);
