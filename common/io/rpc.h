@@ -47,7 +47,7 @@ void bns_rpc_server_free(struct bns_rpc_server *s);
 /* payload is copied. code: BNS_OK or an error code, which the caller's done gets. */
 void bns_rpc_reply(struct bns_rpc_request *r, int code, struct bns_slice payload);
 
-/* ---- peer: a connection that we dial, and dial again (backoff 50 ms .. 1 s with jitter) ---------- */
+/* ---- peer: a connection that we dial, and dial again (backoff 50 ms .. 1 s with jitter) ------ */
 struct bns_rpc_peer;
 
 struct bns_rpc_peer_config {
@@ -63,8 +63,8 @@ struct bns_rpc_peer_config {
 BNS_MUST_CHECK int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_identity *id,
                                     const struct bns_rpc_peer_config *cfg,
                                     struct bns_rpc_peer **out, struct bns_err *err);
-/* Open calls end with BNS_E_CANCELED before this returns; no other callback runs. NULL is fine. May be
- * called inside a callback of this very peer. */
+/* Open calls end with BNS_E_CANCELED before this returns; no other callback runs. NULL is fine. May
+ * be called inside a callback of this very peer. */
 void bns_rpc_peer_free(struct bns_rpc_peer *p);
 bool bns_rpc_peer_up(const struct bns_rpc_peer *p);
 
