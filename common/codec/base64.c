@@ -18,7 +18,7 @@ int bns_base64_encode(struct bns_buf *out, struct bns_slice in, bool pad)
     if (in.len > SIZE_MAX / 2)
         return BNS_E_TOOBIG;
     rv = bns_buf_reserve(out, in.len / 3 * 4 + (rest == 0 ? 0 : pad ? 4 : rest + 1));
-    if (rv != BNS_OK)
+    if (rv != BNS_OK || in.len == 0)
         return rv;
     dst = out->ptr + out->len;
     for (; i + 3 <= in.len; i += 3) {
@@ -39,7 +39,7 @@ int bns_base64_encode(struct bns_buf *out, struct bns_slice in, bool pad)
         for (size_t n = rest; pad && n < 3; n++)
             *dst++ = '=';
     }
-    out->len = out->ptr == NULL ? 0 : (size_t)(dst - out->ptr);
+    out->len = (size_t)(dst - out->ptr);
     return BNS_OK;
 }
 

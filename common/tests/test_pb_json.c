@@ -1,0 +1,196 @@
+/* test_pb_json.c - protobuf as JSON: every type both ways, the lenient inputs, the refusals. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "codec/pb_json.h"
+#include "pb_test.pb-c.h"
+#include "sim/heap.h"
+
+static const ProtobufCMessageDescriptor *const all = &bns__test__all__descriptor;
+
+/* JSON in, and the JSON that the message then gives. */
+static const struct {
+    const char *in, *out;
+} same[] = {
+    {"", "{}"},
+    {"{}", "{}"},
+    {"{\"i32\":-7,\"s32\":\"8\",\"sf32\":-2147483648}",
+     "{\"i32\":-7,\"s32\":8,\"sf32\":-2147483648}"},
+    {"{\"i64\":-9223372036854775808,\"s64\":\"9223372036854775807\",\"sf64\":1}",
+     "{\"i64\":\"-9223372036854775808\",\"s64\":\"9223372036854775807\",\"sf64\":\"1\"}"},
+    {"{\"u32\":4294967295,\"f32\":\"1\",\"u64\":\"18446744073709551615\",\"f64\":5}",
+     "{\"u32\":4294967295,\"f32\":1,\"u64\":\"18446744073709551615\",\"f64\":\"5\"}"},
+    {"{\"flt\":0.5,\"dbl\":\"1e3\"}", "{\"flt\":0.5,\"dbl\":1000}"},
+    {"{\"flt\":\"NaN\",\"dbl\":\"-Infinity\"}", "{\"flt\":\"NaN\",\"dbl\":\"-Infinity\"}"},
+    {"{\"flag\":true,\"colour\":\"BLUE\"}", "{\"flag\":true,\"colour\":\"BLUE\"}"},
+    {"{\"colour\":1}", "{\"colour\":\"RED\"}"},
+    {"{\"colour\":77}", "{\"colour\":77}"},
+    {"{\"text\":\"a\\\"\\\\\\n\\u0001\\u00e9\"}", "{\"text\":\"a\\\"\\\\\\n\\u0001\xc3\xa9\"}"},
+    {"{\"blob\":\"Zm9v\"}", "{\"blob\":\"Zm9v\"}"},
+    {"{\"blob\":\"-_8\"}", "{\"blob\":\"+/8=\"}"},
+    {"{\"inner\":{}}", "{\"inner\":{}}"},
+    {"{\"inner\":{\"name\":\"x\",\"children\":[{},{\"number\":\"3\"}]}}",
+     "{\"inner\":{\"name\":\"x\",\"children\":[{},{\"number\":\"3\"}]}}"},
+    {"{\"nums\":[1,0,\"-1\"],\"packed_fixed\":[],\"packedZigzag\":[-1]}",
+     "{\"nums\":[1,0,-1],\"packed_zigzag\":[\"-1\"]}"},
+    {"{\"texts\":[\"\",\"b\"],\"blobs\":[\"\",\"YQ\"],\"colours\":[0,\"RED\"]}",
+     "{\"texts\":[\"\",\"b\"],\"blobs\":[\"\",\"YQ==\"],\"colours\":[\"NONE\",\"RED\"]}"},
+    {"{\"pick_number\":0}", "{\"pick_number\":\"0\"}"}, /* a oneof keeps its zero */
+    {"{\"pickText\":\"\"}", "{\"pick_text\":\"\"}"},
+    {"{\"pick_inner\":{}}", "{\"pick_inner\":{}}"},
+    {"{\"twoPartName\":1}", "{\"two_part_name\":\"1\"}"},
+    {"{\"two_part_name\":1}", "{\"two_part_name\":\"1\"}"},
+    {"{\"i32\":0,\"text\":\"\",\"blob\":\"\",\"flag\":false,\"colour\":0,\"dbl\":0}", "{}"},
+    {"{\"i32\":null,\"inner\":null,\"nums\":null}", "{}"},
+    {"{\"unknown\":{\"a\":[1]},\"i32\":1}", "{\"i32\":1}"},
+};
+#define SAME (sizeof same / sizeof same[0])
+
+static int convert(const char *in, const struct bns_alloc *alloc, struct bns_buf *out,
+                   struct bns_err *err)
+{
+    ProtobufCMessage *msg = NULL;
+    struct bns_arena a;
+    int rv;
+
+    bns_arena_init(&a, alloc, 1 << 20);
+    rv = bns_pb_from_json(all, bns_slice_str(in), 10000, &a, &msg, err);
+    if (rv == BNS_OK)
+        rv = bns_pb_to_json(msg, out);
+    bns_arena_free(&a);
+    return rv;
+}
+
+static void json_goes_in_and_comes_out(void **state)
+{
+    struct bns_err err;
+    struct bns_buf b;
+
+    (void)state;
+    bns_buf_init(&b, bns_alloc_libc(), 10000);
+    for (size_t i = 0; i < SAME; i++) {
+        print_message("  %s\n", same[i].in);
+        bns_buf_clear(&b);
+        assert_int_equal(convert(same[i].in, bns_alloc_libc(), &b, &err), BNS_OK);
+        assert_int_equal(bns_buf_byte(&b, 0), BNS_OK);
+        assert_string_equal((char *)b.ptr, same[i].out);
+    }
+    bns_buf_free(&b);
+}
+
+static void refusals_name_the_field(void **state)
+{
+    static const struct {
+        const char *in, *text;
+    } t[] = {
+        {"[]", "bns.test.All: a JSON object is expected"},
+        {"{\"i32\":2147483648}", "bns.test.All.i32: integer out of range"},
+        {"{\"i32\":\"-2147483649\"}", "bns.test.All.i32: integer out of range"},
+        {"{\"i32\":1.5}", "bns.test.All.i32: not an integer"},
+        {"{\"i32\":\"\"}", "bns.test.All.i32: not an integer"},
+        {"{\"i32\":\" 1\"}", "bns.test.All.i32: not an integer"},
+        {"{\"i32\":\"-\"}", "bns.test.All.i32: not an integer"},
+        {"{\"i32\":true}", "bns.test.All.i32: not an integer"},
+        {"{\"u32\":-1}", "bns.test.All.u32: integer out of range"},
+        {"{\"u64\":\"18446744073709551616\"}", "bns.test.All.u64: not an integer"},
+        {"{\"i64\":\"9223372036854775808\"}", "bns.test.All.i64: integer out of range"},
+        {"{\"flt\":1e39}", "bns.test.All.flt: number out of range"},
+        {"{\"dbl\":\"0x10\"}", "bns.test.All.dbl: not a number"},
+        {"{\"flag\":1}", "bns.test.All.flag: neither true nor false"},
+        {"{\"colour\":\"GREEN\"}", "bns.test.All.colour: unknown name"},
+        {"{\"text\":1}", "bns.test.All.text: not a string"},
+        {"{\"blob\":\"?\"}", "bns.test.All.blob: not base64"},
+        {"{\"blob\":7}", "bns.test.All.blob: not a base64 string"},
+        {"{\"inner\":[]}", "bns.test.All.inner: not an object"},
+        {"{\"inner\":{\"number\":{}}}", "bns.test.Inner.number: not an integer"},
+        {"{\"nums\":1}", "bns.test.All.nums: not a list"},
+        {"{\"pick_number\":1,\"pick_text\":\"x\"}",
+         "bns.test.All.pick_text: another member of the same oneof is set"},
+        {"{\"inner\":{},\"i32\":\"x\"}", "bns.test.All.i32: not an integer"},
+    };
+    struct bns_buf b;
+
+    (void)state;
+    bns_buf_init(&b, bns_alloc_libc(), 10000);
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        struct bns_err err = {0};
+        assert_int_equal(convert(t[i].in, bns_alloc_libc(), &b, &err), BNS_E_INVALID);
+        assert_string_equal(err.text, t[i].text);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const bad[] = {"{\"i32\":}", "{\"text\":\"\xff\"}", "{} x"};
+        struct bns_err err = {0};
+        assert_int_equal(convert(bad[i], bns_alloc_libc(), &b, &err), BNS_E_INVALID);
+        assert_memory_equal(err.text, "invalid JSON at line 1", 22);
+    }
+    assert_int_equal(b.len, 0);
+    bns_buf_free(&b);
+}
+
+static void size_and_depth_are_bounded(void **state)
+{
+    struct bns_err err;
+    struct bns_buf in, out;
+
+    (void)state;
+    bns_buf_init(&in, bns_alloc_libc(), 100000);
+    bns_buf_init(&out, bns_alloc_libc(), 100000);
+    for (int depth = 63; depth <= 64; depth++) { /* the outermost message counts too */
+        bns_buf_clear(&in);
+        assert_int_equal(bns_buf_str(&in, "{\"inner\":{"), BNS_OK);
+        for (int i = 1; i < depth; i++)
+            assert_int_equal(bns_buf_str(&in, "\"children\":[{"), BNS_OK);
+        for (int i = 1; i < depth; i++)
+            assert_int_equal(bns_buf_str(&in, "}]"), BNS_OK);
+        assert_int_equal(bns_buf_add(&in, "}}\0", 3), BNS_OK);
+        assert_int_equal(convert((char *)in.ptr, bns_alloc_libc(), &out, &err),
+                         depth == 63 ? BNS_OK : BNS_E_TOOBIG);
+    }
+    bns_buf_clear(&in);
+    for (int i = 0; i < 9990; i++)
+        assert_int_equal(bns_buf_byte(&in, '['), BNS_OK);
+    assert_int_equal(bns_buf_byte(&in, 0), BNS_OK);
+    assert_int_equal(convert((char *)in.ptr, bns_alloc_libc(), &out, &err), BNS_E_INVALID);
+    in.len--;
+    for (int i = 0; i < 11; i++)
+        assert_int_equal(bns_buf_byte(&in, ' '), BNS_OK);
+    assert_int_equal(bns_buf_byte(&in, 0), BNS_OK);
+    assert_int_equal(convert((char *)in.ptr, bns_alloc_libc(), &out, &err), BNS_E_TOOBIG);
+    bns_buf_free(&in);
+    bns_buf_free(&out);
+}
+
+static void conversion_survives_oom(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SAME; i++) {
+        bool fired = true;
+        for (int fail_at = 1; fired; fail_at++) {
+            struct bns_test_heap *h = bns_test_heap(fail_at);
+            struct bns_buf b;
+            int rv;
+            bns_buf_init(&b, bns_test_heap_alloc(h), 10000);
+            rv = convert(same[i].in, bns_test_heap_alloc(h), &b, NULL);
+            assert_true(rv == BNS_OK || b.len == 0);
+            bns_buf_free(&b);
+            assert_int_equal(bns_test_heap_close(h, &fired), 0);
+            assert_int_equal(rv, fired ? BNS_E_NOMEM : BNS_OK);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_goes_in_and_comes_out),
+        cmocka_unit_test(refusals_name_the_field),
+        cmocka_unit_test(size_and_depth_are_bounded),
+        cmocka_unit_test(conversion_survives_oom),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
