@@ -1,7 +1,8 @@
 /* test_vfs_mem.c - the memory file system keeps over a power cut what was synced, may lose all
  * else in units of sectors and entries, and fails as told.
  *
- * Method: small histories with known outcomes, a model over many seeds, a power cut at every call. */
+ * Method: small histories with known outcomes, a model over many seeds, a power cut at every call.
+ * */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
