@@ -30,6 +30,8 @@ struct bns_snap_info {
 BNS_MUST_CHECK int bns_snap_create(struct bns_vfs *vfs, const struct bns_alloc *alloc,
                                    const char *path, struct bns_slice meta,
                                    struct bns_snap_writer **out, struct bns_err *err);
+/* Planted bugs, for the simulator: hands over env->mutant. Does nothing in a release build. */
+void bns_snap_set_mutant(struct bns_snap_writer *w, uint32_t mutant);
 BNS_MUST_CHECK int bns_snap_write(struct bns_snap_writer *w, struct bns_slice chunk,
                                   struct bns_err *err);
 /* Footer, sync, rename, sync of the directory; frees w in every case (on error the .tmp is
