@@ -126,7 +126,8 @@ class Bonsai(unittest.TestCase):
         self.assertEqual(r.returncode, 0, r.stderr)
         port = 2379 + self.shift
         for k in range(3):
-            self.assertRegex(r.stdout, r"etcd-lite +n%d +127\.0\.0\.1:%d +ready +\d+ ms +\d+\.\d MiB"
+            self.assertRegex(r.stdout,
+                             r"etcd-lite +n%d +127\.0\.0\.1:%d +ready +\d+ ms +\d+\.\d MiB"
                              % (k + 1, port + 100 * k))
         self.assertIn("try:  ETCDCTL_API=3 etcdctl --endpoints=127.0.0.1:%d put greeting hello"
                       % port, r.stdout)
