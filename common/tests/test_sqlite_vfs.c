@@ -1,0 +1,317 @@
+/* test_sqlite_vfs.c - SQLite on our VFS: it works, it survives, its errors are ours.
+ *
+ * Method: rows k = 1, 2, 3 ... are committed one transaction each, in WAL mode with exclusive
+ * locking, with checkpoints in between. After a crash the table must hold exactly 1..n, with n at
+ * least what was acknowledged (synchronous=FULL), and integrity_check must be content. */
+/* ctest: timeout=300 */
+#include "store/sqlite_vfs.h"
+#include "store/vfs_posix.h"
+#include "store_env.h"
+
+#include <unistd.h>
+
+#define ROWS 12
+
+static int run(sqlite3 *db, const char *sql)
+{
+    return sqlite3_exec(db, sql, NULL, NULL, NULL);
+}
+
+static int one_value(void *arg, int n, char **values, char **names)
+{
+    (void)names;
+    if (n > 0 && values[0] != NULL)
+        (void)snprintf(arg, 64, "%s", values[0]);
+    return 0;
+}
+
+static int query(sqlite3 *db, const char *sql, char *out)
+{
+    out[0] = '\0';
+    return sqlite3_exec(db, sql, one_value, out, NULL);
+}
+
+static int open_db(struct bns_sqlite_vfs *v, const char *path, const char *sync, sqlite3 **db)
+{
+    char sql[128];
+    int rc = sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                             bns_sqlite_vfs_name(v));
+
+    if (rc == SQLITE_OK)
+        rc = run(*db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA auto_vacuum=INCREMENTAL");
+    if (rc == SQLITE_OK)
+        rc = run(*db, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0");
+    (void)snprintf(sql, sizeof sql, "PRAGMA synchronous=%s", sync);
+    if (rc == SQLITE_OK)
+        rc = run(*db, sql);
+    if (rc == SQLITE_OK)
+        rc = run(*db, "CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v BLOB)");
+    return rc;
+}
+
+/* Commits rows after those that are there; returns the last one that SQLite acknowledged. */
+static int add_rows(sqlite3 *db, int from, int to)
+{
+    char sql[128];
+
+    for (int k = from; k <= to; k++) {
+        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES(%d, randomblob(1500))", k);
+        if (run(db, sql) != SQLITE_OK)
+            return k - 1;
+        if (k % 4 == 0 && run(db, "PRAGMA wal_checkpoint(TRUNCATE)") != SQLITE_OK)
+            return k;
+    }
+    return to;
+}
+
+/* The table must hold 1..n: returns n, or -1 and a text. */
+static int check_rows(sqlite3 *db, const char **bad)
+{
+    char max[64], count[64], ok[64];
+
+    *bad = NULL;
+    if (query(db, "PRAGMA integrity_check", ok) != SQLITE_OK || strcmp(ok, "ok") != 0)
+        *bad = "integrity check failed";
+    else if (query(db, "SELECT coalesce(max(k), 0) FROM t", max) != SQLITE_OK ||
+             query(db, "SELECT count(*) FROM t", count) != SQLITE_OK)
+        *bad = "the table cannot be read";
+    else if (strcmp(max, count) != 0)
+        *bad = "a row is missing";
+    return *bad == NULL ? (int)strtol(max, NULL, 10) : -1;
+}
+
+/* Rows, a transaction rolled back, a vacuum, a reopen; on the memory VFS and on the real one. */
+static void database_works(void **state)
+{
+    char tmpl[] = "/tmp/bns-sqlite-XXXXXX", path[64], text[64];
+    struct bns_vfs *posix = bns_vfs_posix(bns_alloc_libc());
+    (void)state;
+
+    assert_non_null(mkdtemp(tmpl));
+    for (int kind = 0; kind < 2; kind++) {
+        struct bns_vfs *mem = NULL;
+        struct bns_sqlite_vfs *v = NULL;
+        struct senv s;
+        sqlite3 *db = NULL;
+        const char *bad;
+
+        assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 1, &mem), BNS_OK);
+        (void)snprintf(path, sizeof path, "%s/db", kind == 0 ? "d" : tmpl);
+        senv_init(&s, kind == 0 ? mem : posix, 1, 0);
+        assert_int_equal(bns_vfs_mkdir(s.env.vfs, kind == 0 ? "d" : tmpl, NULL), BNS_OK);
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(bns_sqlite_vfs_new(&s.env, &v, NULL), BNS_OK);
+            assert_int_equal(open_db(v, path, "FULL", &db), SQLITE_OK);
+            assert_int_equal(check_rows(db, &bad), round * ROWS);
+            assert_int_equal(add_rows(db, round * ROWS + 1, (round + 1) * ROWS),
+                             (round + 1) * ROWS);
+            assert_int_equal(run(db, "BEGIN; DELETE FROM t; ROLLBACK"), SQLITE_OK);
+            assert_int_equal(check_rows(db, &bad), (round + 1) * ROWS);
+            assert_int_equal(query(db, "SELECT strftime('%Y', 'now')", text), SQLITE_OK);
+            assert_string_equal(text, "2023"); /* the env's clock, not the machine's */
+            assert_int_equal(sqlite3_close(db), SQLITE_OK);
+            bns_sqlite_vfs_free(v);
+        }
+        assert_int_equal(bns_vfs_remove(s.env.vfs, path, NULL), BNS_OK);
+        assert_int_equal(senv_free(&s, NULL), 0);
+        assert_int_equal(bns_vfs_mem_handles(mem), 0);
+        bns_vfs_mem_free(mem);
+    }
+    assert_int_equal(rmdir(tmpl), 0); /* nothing was left: journals and WAL are gone */
+    bns_vfs_posix_free(posix);
+}
+
+/* The same seed writes the same bytes: SQLite's random salts come from the env. */
+static void same_seed_same_bytes(void **state)
+{
+    uint64_t digest[3];
+    (void)state;
+    for (uint64_t i = 0; i < 3; i++) {
+        struct bns_vfs *mem = NULL;
+        struct bns_sqlite_vfs *v = NULL;
+        struct senv s;
+        sqlite3 *db = NULL;
+
+        assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 1, &mem), BNS_OK);
+        senv_init(&s, mem, i / 2, 0);
+        assert_int_equal(bns_sqlite_vfs_new(&s.env, &v, NULL), BNS_OK);
+        assert_int_equal(open_db(v, "db", "FULL", &db), SQLITE_OK);
+        assert_int_equal(add_rows(db, 1, 6), 6);
+        digest[i] = bns_vfs_mem_digest(mem, false);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+        bns_sqlite_vfs_free(v);
+        assert_int_equal(senv_free(&s, NULL), 0);
+        bns_vfs_mem_free(mem);
+    }
+    assert_true(digest[0] == digest[1]);
+    assert_true(digest[0] != digest[2]);
+}
+
+/* A sort that spills, a temporary table: files without a name, removed when closed. */
+static void temporary_files_are_removed(void **state)
+{
+    struct bns_vfs *mem = NULL;
+    struct bns_sqlite_vfs *v = NULL;
+    struct senv s;
+    sqlite3 *db = NULL;
+    struct bns_file_stat st;
+    char text[64];
+    (void)state;
+
+    assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 1, &mem), BNS_OK);
+    senv_init(&s, mem, 1, 0);
+    assert_int_equal(bns_sqlite_vfs_new(&s.env, &v, NULL), BNS_OK);
+    assert_int_equal(open_db(v, "db", "FULL", &db), SQLITE_OK);
+    assert_int_equal(run(db, "PRAGMA temp_store=FILE; PRAGMA cache_size=5; "
+                             "CREATE TEMP TABLE u(x); WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL "
+                             "SELECT i + 1 FROM c WHERE i < 3000) INSERT INTO u SELECT "
+                             "randomblob(200) FROM c"),
+                     SQLITE_OK);
+    assert_int_equal(query(db, "SELECT count(*) FROM (SELECT x FROM u ORDER BY x)", text),
+                     SQLITE_OK);
+    assert_string_equal(text, "3000");
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    assert_int_equal(bns_vfs_stat(mem, "./sqlite-1.tmp", &st, NULL), BNS_E_NOTFOUND);
+    assert_int_equal(bns_vfs_mem_handles(mem), 0);
+    bns_sqlite_vfs_free(v);
+    assert_int_equal(senv_free(&s, NULL), 0);
+    bns_vfs_mem_free(mem);
+}
+
+/* Fault `fault` at operation `at`, then a power cut, then recovery. NULL = all well. */
+static const char *crash_run(enum bns_vfs_mem_fault fault, uint64_t at, uint64_t seed,
+                             const char *sync, bool *fired)
+{
+    struct bns_vfs *mem = NULL;
+    struct bns_prng cut;
+    const char *bad = NULL;
+    int acked = 0;
+
+    bns_prng_seed(&cut, seed ^ at << 16);
+    assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), seed, &mem), BNS_OK);
+    for (int life = 0; life < 3 && bad == NULL; life++) {
+        struct bns_sqlite_vfs *v = NULL;
+        sqlite3 *db = NULL;
+        struct senv s;
+        int rc, rows = 0;
+
+        senv_init(&s, mem, seed + (uint64_t)life, 0);
+        assert_int_equal(bns_sqlite_vfs_new(&s.env, &v, NULL), BNS_OK);
+        if (life == 0)
+            bns_vfs_mem_fail_at(mem, at, fault);
+        rc = open_db(v, "db", sync, &db);
+        if (rc == SQLITE_OK && life > 0) {
+            rows = check_rows(db, &bad);
+            if (bad == NULL && rows < acked && strcmp(sync, "NORMAL") != 0)
+                bad = "an acknowledged row is lost";
+        }
+        if (rc == SQLITE_OK && bad == NULL)
+            acked = add_rows(db, rows + 1, rows + ROWS);
+        else if (rc != SQLITE_OK && life > 0)
+            bad = "the database does not open";
+        if (life == 0)
+            *fired = bns_vfs_mem_fired(mem);
+        bns_vfs_mem_fail_at(mem, 0, BNS_VFAULT_NONE);
+        bns_vfs_mem_power_cut(mem, &cut);
+        (void)sqlite3_close(db); /* every call of it answers OFF */
+        bns_vfs_mem_drop_handles(mem);
+        bns_vfs_mem_power_on(mem);
+        bns_sqlite_vfs_free(v);
+        (void)senv_free(&s, NULL);
+    }
+    bns_vfs_mem_free(mem);
+    return bad;
+}
+
+static void sweep(enum bns_vfs_mem_fault fault, const char *sync, uint64_t seeds)
+{
+    uint64_t runs = 0;
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
+        bool fired = true;
+        for (uint64_t at = 1; fired; at++, runs++) {
+            const char *bad = crash_run(fault, at, seed, sync, &fired);
+            if (bad != NULL)
+                fail_msg("fault=%d sync=%s seed=%llu at=%llu: %s", (int)fault, sync,
+                         (unsigned long long)seed, (unsigned long long)at, bad);
+        }
+    }
+    print_message("  %s: %llu runs\n", sync, (unsigned long long)runs);
+}
+
+/* FULL keeps every acknowledged row; NORMAL may lose the last ones, never one in the middle. */
+static void power_cut_at_every_operation(void **state)
+{
+    (void)state;
+    sweep(BNS_VFAULT_POWER, "FULL", 4);
+    sweep(BNS_VFAULT_POWER, "NORMAL", 4);
+    sweep(BNS_VFAULT_KILL, "FULL", 1);
+}
+
+/* The sweep is able to fail: without syncs rows are lost. */
+static void database_without_syncs_is_caught(void **state)
+{
+    bool fired = true, found = false;
+    (void)state;
+    for (uint64_t at = 1; fired && !found; at++)
+        found = crash_run(BNS_VFAULT_POWER, at, 1, "OFF", &fired) != NULL;
+    assert_true(found);
+}
+
+/* One call fails: SQLite reports it, and what was acknowledged before is there afterwards. */
+static void error_at_every_operation(void **state)
+{
+    (void)state;
+    sweep(BNS_VFAULT_EIO, "FULL", 1);
+    sweep(BNS_VFAULT_NOSPACE, "FULL", 1);
+}
+
+/* SQLite's numbers become our codes, with the text of the VFS. */
+static void errors_are_mapped(void **state)
+{
+    struct bns_vfs *mem = NULL;
+    struct bns_sqlite_vfs *v = NULL;
+    struct bns_err err = {0};
+    struct senv s;
+    sqlite3 *db = NULL;
+    (void)state;
+
+    assert_int_equal(bns_sqlite_err(NULL, SQLITE_OK, "x", &err), BNS_OK);
+    assert_int_equal(bns_sqlite_err(NULL, SQLITE_NOMEM, "x", &err), BNS_E_NOMEM);
+    assert_int_equal(bns_sqlite_err(NULL, SQLITE_NOTADB, "x", &err), BNS_E_CORRUPT);
+    assert_int_equal(bns_sqlite_err(NULL, SQLITE_BUSY, "x", &err), BNS_E_BUSY);
+    assert_int_equal(bns_sqlite_err(NULL, SQLITE_MISUSE, "x", &err), BNS_E_INTERNAL);
+    assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 1, &mem), BNS_OK);
+    senv_init(&s, mem, 1, 0);
+    assert_int_equal(bns_sqlite_vfs_new(&s.env, &v, NULL), BNS_OK);
+    assert_int_equal(open_db(v, "db", "FULL", &db), SQLITE_OK);
+    bns_vfs_mem_fail_on(mem, BNS_VOP_WRITE, "db", 1, BNS_VFAULT_EIO);
+    assert_int_equal(bns_sqlite_err(db, run(db, "INSERT INTO t VALUES(1, 2)"), "put", &err),
+                     BNS_E_IO);
+    assert_non_null(strstr(err.text, "put: disk I/O error: db-wal"));
+    bns_vfs_mem_fail_on(mem, BNS_VOP_WRITE, "db", 1, BNS_VFAULT_NOSPACE);
+    assert_int_equal(bns_sqlite_err(db, run(db, "INSERT INTO t VALUES(2, 2)"), "put", &err),
+                     BNS_E_NOSPACE);
+    bns_vfs_mem_power_cut(mem, NULL);
+    assert_int_equal(bns_sqlite_err(db, run(db, "INSERT INTO t VALUES(3, 2)"), "put", &err),
+                     BNS_E_OFF);
+    (void)sqlite3_close(db);
+    bns_vfs_mem_drop_handles(mem);
+    bns_sqlite_vfs_free(v);
+    bns_sqlite_vfs_free(NULL);
+    assert_int_equal(senv_free(&s, NULL), 0);
+    bns_vfs_mem_free(mem);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(database_works),
+        cmocka_unit_test(same_seed_same_bytes),
+        cmocka_unit_test(temporary_files_are_removed),
+        cmocka_unit_test(power_cut_at_every_operation),
+        cmocka_unit_test(database_without_syncs_is_caught),
+        cmocka_unit_test(error_at_every_operation),
+        cmocka_unit_test(errors_are_mapped),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
