@@ -21,8 +21,8 @@ struct bns_arena {
 };
 
 void bns_arena_init(struct bns_arena *a, const struct bns_alloc *alloc, size_t max);
-/* Uses the caller's bytes first; right after init only. They are not released by the arena, and must
- * outlive it or its next bns_arena_free(). */
+/* Uses the caller's bytes first; right after init only. They are not released by the arena, and
+ * must outlive it or its next bns_arena_free(). */
 void bns_arena_lend(struct bns_arena *a, void *ptr, size_t len);
 void bns_arena_free(struct bns_arena *a); /* releases all; the arena is empty and usable */
 void *bns_arena_alloc(struct bns_arena *a, size_t n);

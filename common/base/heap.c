@@ -1,8 +1,8 @@
 /* heap.c - intrusive binary min-heap on (key, seq).
  *
  * nodes[pos - 1] holds the node whose pos is `pos`; the parent of pos is pos / 2. A node knows its
- * place, so that a timer is removed in O(log n). seq grows with each insert: equal keys leave in the
- * order they came. Only insert can fail, and only when the array must grow.
+ * place, so that a timer is removed in O(log n). seq grows with each insert: equal keys leave in
+ * the order they came. Only insert can fail, and only when the array must grow.
  */
 #include "base/heap.h"
 

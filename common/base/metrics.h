@@ -1,7 +1,8 @@
 /* metrics.h - counters, gauges, histograms; Prometheus text 0.0.4.
  *
  * Thread:  a registry belongs to one loop. A worker hands its numbers over with its completion.
- * Memory:  metrics live until the registry is closed. Names and help are borrowed constants; labels are copied.
+ * Memory:  metrics live until the registry is closed. Names and help are borrowed constants;
+ *          labels are copied.
  */
 #ifndef BNS_BASE_METRICS_H
 #define BNS_BASE_METRICS_H

@@ -1,8 +1,8 @@
 /* time.c - durations, sizes and RFC 3339 times as text.
  *
- * Both parsers read decimal digits with an optional fraction and a unit, in integers only: the value
- * is digits * unit + fraction * unit / 10^places, with fraction places past the ninth ignored. What
- * does not fit in 64 bits is an error.
+ * Both parsers read decimal digits with an optional fraction and a unit, in integers only: the
+ * value is digits * unit + fraction * unit / 10^places, with fraction places past the ninth
+ * ignored. What does not fit in 64 bits is an error.
  */
 #include "base/time.h"
 
@@ -18,7 +18,8 @@ static bool digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Reads [digits][.digits] at *text and moves past it. False when there is no digit or it overflows. */
+/* Reads [digits][.digits] at *text and moves past it. False when there is no digit or it
+ * overflows. */
 static bool number(const char **text, uint64_t *whole, uint64_t *nanos)
 {
     const char *p = *text;

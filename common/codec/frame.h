@@ -44,8 +44,8 @@ struct bns_frame {
     struct bns_slice payload;
 };
 
-/* Writes the 24 bytes that stand before a payload of n slices; f->payload is ignored. The slices are
- * read for the checksum and sent by the caller behind the head. BNS_E_TOOBIG. */
+/* Writes the 24 bytes that stand before a payload of n slices; f->payload is ignored. The slices
+ * are read for the checksum and sent by the caller behind the head. BNS_E_TOOBIG. */
 BNS_MUST_CHECK int bns_frame_head(const struct bns_frame *f, const struct bns_slice *v, size_t n,
                                   uint8_t dst[BNS_FRAME_HEAD_BYTES]);
 /* Appends the whole frame, payload copied. BNS_E_NOMEM, BNS_E_TOOBIG. */
@@ -64,9 +64,9 @@ void bns_frame_reader_init(struct bns_frame_reader *r, const struct bns_alloc *a
 void bns_frame_reader_limit(struct bns_frame_reader *r, uint32_t payload_max);
 void bns_frame_reader_free(struct bns_frame_reader *r);
 
-/* Takes bytes from the front of *in. BNS_OK: *out is the next frame, call again. BNS_E_AGAIN: *in is
- * used up. BNS_E_TOOBIG (before anything is allocated for it), BNS_E_PROTO (version, kind, length),
- * BNS_E_CORRUPT (checksum), BNS_E_NOMEM: final. */
+/* Takes bytes from the front of *in. BNS_OK: *out is the next frame, call again. BNS_E_AGAIN: *in
+ * is used up. BNS_E_TOOBIG (before anything is allocated for it), BNS_E_PROTO (version, kind,
+ * length), BNS_E_CORRUPT (checksum), BNS_E_NOMEM: final. */
 BNS_MUST_CHECK int bns_frame_next(struct bns_frame_reader *r, struct bns_slice *in,
                                   struct bns_frame *out);
 

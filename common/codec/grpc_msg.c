@@ -1,9 +1,9 @@
 /* grpc_msg.c - gRPC's message framing, timeouts and status texts (gRPC "PROTOCOL-HTTP2").
  *
  * A message is u8 compressed | u32 length, big-endian | bytes, and DATA frames cut that stream
- * anywhere. The splitter holds the prefix in five bytes of its own. A message that lies whole in one
- * input is given out where it lies; else its bytes gather in `body`, whose memory follows what has
- * really arrived (doubling), never what the prefix promises.
+ * anywhere. The splitter holds the prefix in five bytes of its own. A message that lies whole in
+ * one input is given out where it lies; else its bytes gather in `body`, whose memory follows what
+ * has really arrived (doubling), never what the prefix promises.
  */
 #include "codec/grpc_msg.h"
 

@@ -6,8 +6,8 @@
  * which then stands still until the next message. Bodies pass through without a copy. Chunk framing
  * and trailers go through a byte machine that stores nothing but counters.
  *
- * Everything that two parsers could read differently is refused, because a proxy in front may be the
- * other parser (request smuggling, RFC 9112 section 11.2). What fails is final.
+ * Everything that two parsers could read differently is refused, because a proxy in front may be
+ * the other parser (request smuggling, RFC 9112 section 11.2). What fails is final.
  */
 #include "codec/http1.h"
 
@@ -92,7 +92,7 @@ static int bad(struct bns_http1 *p, const char *why)
     return bns_http1_fail(p, BNS_E_PROTO, 400, why);
 }
 
-/* ---- the head's lines -------------------------------------------------------------------------- */
+/* ---- the head's lines ------------------------------------------------------------------------ */
 /* Whether n more bytes of the current line are within the limits. */
 static int check_room(struct bns_http1 *p, size_t n, bool whole)
 {
@@ -208,7 +208,7 @@ static int read_head(struct bns_http1 *p, struct bns_slice *in)
     return rv != BNS_OK ? rv : begin_body(p);
 }
 
-/* ---- chunks ------------------------------------------------------------------------------------ */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 static int hex_value(uint8_t c)
 {
     if (c >= '0' && c <= '9')
@@ -313,7 +313,7 @@ static int chunk_byte(struct bns_http1 *p, uint8_t c)
     }
 }
 
-/* ---- events ------------------------------------------------------------------------------------ */
+/* ---- events ---------------------------------------------------------------------------------- */
 /* Hands out what is there of the current run of body bytes. */
 static void give_data(struct bns_http1 *p, struct bns_slice *in, struct bns_http1_event *ev)
 {

@@ -1,17 +1,17 @@
-/* http1.h - HTTP/1.1 (RFC 9110, RFC 9112) as bytes: incremental parser of requests or responses with
- * their bodies, and the writing of heads and chunks.
+/* http1.h - HTTP/1.1 (RFC 9110, RFC 9112) as bytes: incremental parser of requests or responses
+ * with their bodies, and the writing of heads and chunks.
  *
  * Use:     feed what arrived to bns_http1_next() until it says BNS_E_AGAIN. A message yields one
- *          HEAD, any number of DATA, one END; then the next message begins (keep-alive, pipelining).
- *          Stop calling it to hold a pipelined request back.
+ *          HEAD, any number of DATA, one END; then the next message begins (keep-alive,
+ *          pipelining). Stop calling it to hold a pipelined request back.
  * Thread:  any; a parser belongs to one connection.
- * Memory:  the head is copied into the parser and stays valid until the next message's first byte is
- *          fed after END. DATA slices point into the input.
+ * Memory:  the head is copied into the parser and stays valid until the next message's first byte
+ *          is fed after END. DATA slices point into the input.
  * Bounds:  struct bns_http1_limits, checked before anything is stored.
- * Strict:  lines end in CRLF. Refused: Content-Length with Transfer-Encoding, two different Content-Length,
- *          obs-fold, bare CR or LF, NUL and other control bytes, a space before the colon, signs or
- *          long numbers in lengths, a transfer coding other than one "chunked" (or any in 1.0),
- *          HTTP/1.1 without exactly one Host.
+ * Strict:  lines end in CRLF. Refused: Content-Length with Transfer-Encoding, two different
+ *          Content-Length, obs-fold, bare CR or LF, NUL and other control bytes, a space before the
+ *          colon, signs or long numbers in lengths, a transfer coding other than one "chunked" (or
+ *          any in 1.0), HTTP/1.1 without exactly one Host.
  */
 #ifndef BNS_CODEC_HTTP1_H
 #define BNS_CODEC_HTTP1_H
@@ -98,7 +98,7 @@ void bns_http1_trim(struct bns_http1 *p); /* when idle: gives the memory back; t
 /* The first header of that name (given in lower case); false when there is none. */
 bool bns_http1_find(const struct bns_http1_head *h, const char *name, struct bns_slice *value);
 
-/* ---- writing: each appends to `out`; BNS_E_NOMEM, BNS_E_TOOBIG change nothing ------------------- */
+/* ---- writing: each appends to `out`; BNS_E_NOMEM, BNS_E_TOOBIG change nothing ---------------- */
 const char *bns_http1_reason(int status); /* "Not Found"; "Unknown" for others */
 BNS_MUST_CHECK int bns_http1_put_status(struct bns_buf *out, int status);
 BNS_MUST_CHECK int bns_http1_put_request(struct bns_buf *out, const char *method,
@@ -112,7 +112,7 @@ BNS_MUST_CHECK int bns_http1_put_chunk(struct bns_buf *out,
                                        struct bns_slice data); /* whole; empty: none */
 BNS_MUST_CHECK int bns_http1_put_last_chunk(struct bns_buf *out);
 
-/* ---- targets ------------------------------------------------------------------------------------ */
+/* ---- targets --------------------------------------------------------------------------------- */
 /* Splits at the first '?'; the scheme and authority of an absolute target are dropped. */
 void bns_http1_target(struct bns_slice target, struct bns_slice *path, struct bns_slice *query);
 /* Appends with %XX decoded ('+' as a space when `plus`). BNS_E_INVALID: bad %, or a NUL. */

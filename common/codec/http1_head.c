@@ -27,7 +27,8 @@ static bool is(struct bns_slice s, const char *lower)
     return s.len == strlen(lower) && strncasecmp((const char *)s.ptr, lower, s.len) == 0;
 }
 
-/* Takes everything before the first `c` off the front of *s, and the `c`. False when there is none. */
+/* Takes everything before the first `c` off the front of *s, and the `c`. False when there is
+ * none. */
 static bool cut(struct bns_slice *s, char c, struct bns_slice *out)
 {
     const uint8_t *at = s->len == 0 ? NULL : memchr(s->ptr, c, s->len);

@@ -154,7 +154,7 @@ int bns_http1_put_last_chunk(struct bns_buf *out)
     return bns_buf_add(out, "0\r\n\r\n", 5);
 }
 
-/* ---- targets ----------------------------------------------------------------------------------- */
+/* ---- targets --------------------------------------------------------------------------------- */
 void bns_http1_target(struct bns_slice target, struct bns_slice *path, struct bns_slice *query)
 {
     const uint8_t *at;

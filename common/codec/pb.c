@@ -68,7 +68,7 @@ int bns_pb_unpack(const ProtobufCMessageDescriptor *desc, struct bns_slice in,
     return BNS_OK;
 }
 
-/* ---- packing ----------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 static bool scalar_is_zero(const ProtobufCFieldDescriptor *f, const void *member)
 {
     uint32_t v32;
@@ -157,7 +157,7 @@ int bns_pb_pack_arena(const ProtobufCMessage *msg, struct bns_arena *arena, stru
     return BNS_OK;
 }
 
-/* ---- by hand ----------------------------------------------------------------------------------- */
+/* ---- by hand --------------------------------------------------------------------------------- */
 static size_t put_tag(uint8_t *dst, uint32_t field, uint32_t wire)
 {
     BNS_ASSERT(field >= 1);

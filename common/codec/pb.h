@@ -6,8 +6,8 @@
  * bytes ask for, recurses as deep as they nest, and cuts strings at a NUL.
  *
  * Thread:  any.
- * Memory:  a message unpacked into an arena dies with it; never call protobuf_c_message_free_unpacked
- *          on it.
+ * Memory:  a message unpacked into an arena dies with it; never call
+ *          protobuf_c_message_free_unpacked on it.
  */
 #ifndef BNS_CODEC_PB_H
 #define BNS_CODEC_PB_H
@@ -49,7 +49,7 @@ BNS_MUST_CHECK int bns_pb_pack(const ProtobufCMessage *msg, struct bns_buf *out)
 BNS_MUST_CHECK int bns_pb_pack_arena(const ProtobufCMessage *msg, struct bns_arena *arena,
                                      struct bns_slice *out);
 
-/* ---- by hand: each appends one field; zero and empty are left out, as proto3 does ------------------ */
+/* ---- by hand: each appends one field; zero and empty are left out, as proto3 does ------------ */
 BNS_MUST_CHECK int bns_pb_put_u64(struct bns_buf *out, uint32_t field,
                                   uint64_t v); /* also bool, enum */
 BNS_MUST_CHECK int bns_pb_put_i64(struct bns_buf *out, uint32_t field, int64_t v); /* also int32 */
@@ -67,14 +67,15 @@ BNS_MUST_CHECK int bns_pb_put_len(struct bns_buf *out, uint32_t field, uint64_t 
 size_t bns_pb_len_u64(uint32_t field, uint64_t v);     /* bytes of the whole field; 0 when v is 0 */
 size_t bns_pb_len_bytes(uint32_t field, uint64_t len); /* tag + length + len, also when len is 0 */
 
-/* ---- reading by hand ------------------------------------------------------------------------------ */
+/* ---- reading by hand ------------------------------------------------------------------------- */
 struct bns_pb_field {
     uint32_t id;
     uint8_t wire;           /* 0 varint, 1 fixed64, 2 bytes, 5 fixed32 */
     uint64_t u64;           /* of wire 0, 1, 5 */
     struct bns_slice bytes; /* of wire 2 */
 };
-/* Takes one field off the front of *in. BNS_E_PROTO; *in is then unchanged. *in must not be empty. */
+/* Takes one field off the front of *in. BNS_E_PROTO; *in is then unchanged. *in must not be
+ * empty. */
 BNS_MUST_CHECK int bns_pb_next(struct bns_slice *in, struct bns_pb_field *out);
 
 #endif

@@ -1,11 +1,12 @@
 /* pb_json.c - protobuf messages as JSON and back, along the descriptor (rules in pb_json.h).
  *
- * Out: fields in the order of their numbers, written straight into the buffer. In: jansson reads the
- * text, then the tree is walked with the descriptor at hand; the message and all it points to live
- * in the arena. jansson holds integers in 63 bits: larger ones must come as strings, as they go out.
+ * Out: fields in the order of their numbers, written straight into the buffer. In: jansson reads
+ * the text, then the tree is walked with the descriptor at hand; the message and all it points to
+ * live in the arena. jansson holds integers in 63 bits: larger ones must come as strings, as they
+ * go out.
  *
- * Recursion: one level per nested message; in, never past DEPTH_MAX (and jansson's own bound while it
- * parses); out, as deep as the caller's message.
+ * Recursion: one level per nested message; in, never past DEPTH_MAX (and jansson's own bound while
+ * it parses); out, as deep as the caller's message.
  */
 #include "codec/pb_json.h"
 
@@ -19,7 +20,7 @@
 
 #define DEPTH_MAX 64u
 
-/* ---- out --------------------------------------------------------------------------------------- */
+/* ---- out ------------------------------------------------------------------------------------- */
 static int put_string(struct bns_buf *out, struct bns_slice s)
 {
     int rv = bns_buf_byte(out, '"');
@@ -222,7 +223,7 @@ int bns_pb_to_json(const ProtobufCMessage *msg, struct bns_buf *out)
     return rv;
 }
 
-/* ---- in ---------------------------------------------------------------------------------------- */
+/* ---- in -------------------------------------------------------------------------------------- */
 struct reader {
     struct bns_arena *arena;
     struct bns_err *err;

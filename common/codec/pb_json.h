@@ -1,9 +1,9 @@
 /* pb_json.h - protobuf messages as JSON, both ways, for any descriptor.
  *
- * Rules (etcd's gateway, which are proto3's): bytes are base64 (out: standard and padded; in: URL-safe
- * and unpadded too); 64-bit integers are strings out, numbers or strings in; enums are names out,
- * names or numbers in; field names as in the schema out, camelCase taken too; zero scalars, empty
- * lists and absent messages are left out; null and unknown fields are ignored.
+ * Rules (etcd's gateway, which are proto3's): bytes are base64 (out: standard and padded; in:
+ * URL-safe and unpadded too); 64-bit integers are strings out, numbers or strings in; enums are
+ * names out, names or numbers in; field names as in the schema out, camelCase taken too; zero
+ * scalars, empty lists and absent messages are left out; null and unknown fields are ignored.
  *
  * Thread:  any.
  * Memory:  a message read from JSON lives in the arena.

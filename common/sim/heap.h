@@ -16,8 +16,8 @@
 
 struct bns_test_heap;
 
-/* fail_at > 0: that allocation (1 = the first) fails, once; < 0: that one and all after it; 0: none.
- * NULL only when libc has no memory. */
+/* fail_at > 0: that allocation (1 = the first) fails, once; < 0: that one and all after it; 0:
+ * none. NULL only when libc has no memory. */
 struct bns_test_heap *bns_test_heap(int fail_at);
 
 /* Releases everything; returns the bytes that were still in use. `fired` (may be NULL): whether the

@@ -1,4 +1,5 @@
-/* fuzz_main.c - runs a fuzz target without libFuzzer: replays a corpus, then mutates it for a while.
+/* fuzz_main.c - runs a fuzz target without libFuzzer: replays a corpus, then mutates it for a
+ * while.
  *
  *   fuzz_x DIR...             every file of the directories, then BNS_FUZZ_MS (1000) ms of mutants
  *   BNS_SEED=0x1f2e fuzz_x .. the same mutants again, in the same order

@@ -1,4 +1,5 @@
-/* fuzz_pb_json.c - any text as the JSON of a message: what is taken goes out and comes back the same. */
+/* fuzz_pb_json.c - any text as the JSON of a message: what is taken goes out and comes back the
+ * same. */
 #include "codec/pb_json.h"
 #include "fuzz.h"
 #include "pb_test.pb-c.h"

@@ -19,7 +19,7 @@
 #include "base/varint.h"
 #include "sim/heap.h"
 
-/* ---- buf --------------------------------------------------------------------------------------- */
+/* ---- buf ------------------------------------------------------------------------------------- */
 static void buffer_holds_exactly_its_bound(void **state)
 {
     struct bns_buf b;
@@ -78,7 +78,7 @@ static int fill_buffer(const struct bns_alloc *alloc)
     return rv;
 }
 
-/* ---- arena ------------------------------------------------------------------------------------- */
+/* ---- arena ----------------------------------------------------------------------------------- */
 static int fill_arena(const struct bns_alloc *alloc)
 {
     uint8_t first[100];
@@ -132,7 +132,7 @@ static void arena_holds_exactly_its_bound(void **state)
     bns_arena_free(&a);
 }
 
-/* ---- sweeps ------------------------------------------------------------------------------------ */
+/* ---- sweeps ---------------------------------------------------------------------------------- */
 static int fill_heap(const struct bns_alloc *alloc)
 {
     static struct bns_heap_node n[200];
@@ -224,7 +224,7 @@ static void map_order_does_not_depend_on_addresses(void **state)
     bns_hmap_free(&mb);
 }
 
-/* ---- list -------------------------------------------------------------------------------------- */
+/* ---- list ------------------------------------------------------------------------------------ */
 static void list_keeps_order(void **state)
 {
     struct bns_list n[6], a, b;
@@ -258,7 +258,7 @@ static void list_keeps_order(void **state)
     assert_true(bns_list_empty(&a));
 }
 
-/* ---- hash, crc, prng ------------------------------------------------------------------------------ */
+/* ---- hash, crc, prng ------------------------------------------------------------------------- */
 /* A flip of any input bit or seed bit changes about half of the output bits. */
 static void hash_spreads_every_bit(void **state)
 {

@@ -17,7 +17,7 @@
 #include "base/utf8.h"
 #include "sim/heap.h"
 
-/* ---- err --------------------------------------------------------------------------------------- */
+/* ---- err ------------------------------------------------------------------------------------- */
 static void every_code_has_its_row_and_others_are_unknown(void **state)
 {
     (void)state;
@@ -86,7 +86,7 @@ static void long_texts_are_cut_between_characters(void **state)
     }
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 static void utf8_takes_rfc3629_and_nothing_else(void **state)
 {
     static const struct {
@@ -128,7 +128,7 @@ static void utf8_takes_rfc3629_and_nothing_else(void **state)
         assert_int_equal(bns_utf8_valid(bns_slice_str(t[i].in)), t[i].ok);
 }
 
-/* ---- time -------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 static void durations(void **state)
 {
     static const struct {
@@ -237,7 +237,7 @@ static void times(void **state)
     }
 }
 
-/* ---- log --------------------------------------------------------------------------------------- */
+/* ---- log ------------------------------------------------------------------------------------- */
 static char line[4096];
 static size_t lines;
 
@@ -281,7 +281,8 @@ static void log_lines_in_both_formats(void **state)
     assert_int_equal(lines, 0);
 }
 
-/* Whatever the values, a JSON line is one JSON object on one line, and a long one says it was cut. */
+/* Whatever the values, a JSON line is one JSON object on one line, and a long one says it was cut.
+ * */
 static void log_lines_are_always_well_formed(void **state)
 {
     struct bns_log log = {.format = BNS_LOG_JSON, .wall_ms = fixed_wall, .write = keep_line};
@@ -322,7 +323,7 @@ static void a_site_is_limited(void **state)
     assert_int_equal(log.dropped, 2);
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 static void late_gauge(void *arg)
 {
     bns_gauge_set(arg, 2.5);
