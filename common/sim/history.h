@@ -1,0 +1,60 @@
+/* history.h - what clients asked and were told, as Jepsen-shaped JSON lines.
+ *
+ *   {"index":0,"time":1200,"process":3,"type":"invoke","f":"put","key":"a","value":"7"}
+ *  
+ * {"index":1,"time":5100,"process":3,"type":"ok","f":"put","key":"a","value":{"value":"7","rev":2}}
+ *
+ * type: invoke, ok (it happened), fail (it certainly did not), info (nobody knows). A process has
+ * one operation at a time; after info it never answers again.
+ *
+ * Operations that can be checked (bns_history_ops):
+ *   get     invoke null; ok: V, or {"value":V,"rev":revision of its last change}; null = not there
+ *   put     V; ok may be {"value":V,"rev":R}
+ *   cas     [old,new], or {"old":..,"new":..} or {"rev":compared revision,"new":..};
+ *           ok may be {"swapped":bool,"rev":R}; any other ok means swapped
+ *   delete  null; ok may be {"deleted":bool,"rev":R}
+ * V is any JSON value but null; equal text, equal value.
+ *
+ * Thread:  one a history. Memory: the history owns all texts; the borrowed ones live as long as it.
+ * Errors:  BNS_E_NOMEM; BNS_E_INVALID with line number and reason (text from outside).
+ */
+#ifndef BNS_SIM_HISTORY_H
+#define BNS_SIM_HISTORY_H
+
+#include "base/buf.h"
+#include "sim/lin.h"
+
+enum bns_history_type { BNS_HIST_INVOKE, BNS_HIST_OK, BNS_HIST_FAIL, BNS_HIST_INFO };
+
+struct bns_history_event {
+    uint64_t time; /* ns */
+    int64_t process;
+    enum bns_history_type type;
+    const char *f;
+    const char *key;   /* NULL: none */
+    const char *value; /* JSON text, compact, keys sorted; NULL: null */
+};
+
+struct bns_history;
+
+BNS_MUST_CHECK int bns_history_new(const struct bns_alloc *alloc, struct bns_history **out);
+void bns_history_free(struct bns_history *h); /* NULL is fine */
+
+/* Appends; the event's texts are copied. value must be valid JSON (BNS_E_INVALID if not). */
+BNS_MUST_CHECK int bns_history_add(struct bns_history *h, const struct bns_history_event *ev);
+size_t bns_history_count(const struct bns_history *h);
+struct bns_history_event bns_history_at(const struct bns_history *h, size_t index);
+
+BNS_MUST_CHECK int bns_history_write(const struct bns_history *h, struct bns_buf *out);
+/* Appends the events of JSON lines. On error those before the bad line are there. */
+BNS_MUST_CHECK int bns_history_parse(struct bns_history *h, struct bns_slice text,
+                                     struct bns_err *err);
+
+/* Pairs invocations with completions: fails and unanswered gets are left out, info and unanswered
+ * changes stay open. *ops (of *count) is the caller's to bns_free with the history's allocator. An
+ * operation's call is the index of its invoke event. BNS_E_INVALID: unknown f, wrong shape, a
+ * completion without invocation, a process that did not wait. */
+BNS_MUST_CHECK int bns_history_ops(struct bns_history *h, struct bns_lin_op **ops, size_t *count,
+                                   struct bns_err *err);
+
+#endif
