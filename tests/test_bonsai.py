@@ -294,6 +294,13 @@ class Bonsai(unittest.TestCase):
         self.assertEqual(self.up().returncode, 0)
         self.assertEqual(len(self.status()["nodes"]), 2)
 
+    def test_flags_come_from_the_environment_too(self):
+        self.env.update(BONSAI_DATA_DIR=self.data, BONSAI_BIN_DIR=self.bin, BONSAI_NODES="2",
+                        BONSAI_PORT_SHIFT=str(self.shift))
+        self.assertEqual(self.bonsai("up", "-d").returncode, 0)
+        self.assertEqual(len(json.loads(self.bonsai("status", "-w", "json").stdout)["nodes"]), 2)
+        self.assertEqual(self.bonsai("down").stdout, "stopped\n")
+
     def test_wrong_words_name_the_right_one(self):
         for args, text in ((["stauts"], "unknown verb 'stauts'; did you mean 'status'?"),
                            (["frob"], "unknown verb 'frob'; see bonsai --help"),

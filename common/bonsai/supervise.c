@@ -257,7 +257,7 @@ static void on_exit_cb(void *arg, int code)
         when_all_gone(s);
         return;
     }
-    BNS_LOG(s->env->log, BNS_LOG_WARN, "bonsai", "node ended",
+    BNS_LOG(s->env->log, BNS_LOG_INFO, "bonsai", "node ended",
             BNS_STR("system", n->is.system->name), BNS_U64("node", n->is.number),
             BNS_I64("code", code));
     if (!s->up && (hopeless || code == BNS_EXIT_BUSY)) {
@@ -318,12 +318,13 @@ static void start_node(struct node *n)
         probe_later(n);
         return;
     }
-    BNS_LOG(s->env->log, BNS_LOG_WARN, "bonsai", "node not started", BNS_STR("why", err.text));
     n->phase = WAITING;
-    if (s->up)
-        wait_for_restart(n);
-    else
+    if (!s->up) {
         give_up(n, BNS_EXIT_FAILURE, err.text);
+        return;
+    }
+    BNS_LOG(s->env->log, BNS_LOG_WARN, "bonsai", "node not started", BNS_STR("why", err.text));
+    wait_for_restart(n);
 }
 
 /* ---- the daemon's three calls ---------------------------------------------------------------- */
@@ -400,7 +401,7 @@ int bonsai_supervise(const struct bonsai_opts *o)
     const struct bns_daemon_config cfg = {
         .program = "bonsai",
         .data_dir = o->data_dir,
-        .log_level = BNS_LOG_WARN,
+        .log_level = BNS_LOG_INFO,
         .drain_ns = 15 * BNS_SEC,
     };
 

@@ -20,7 +20,8 @@
 extern char **environ;
 
 #define PATH_BYTES 640
-#define DIR_BYTES_MAX 400 /* leaves room for what we put behind it */
+#define ENV_PREFIX "BONSAI_" /* BONSAI_DATA_DIR and so on, under the flags */
+#define DIR_BYTES_MAX 400    /* leaves room for what we put behind it */
 
 static int complain(const char *verb, const struct bns_err *err)
 {
@@ -94,14 +95,16 @@ static int up_flags(struct bonsai_opts *o, int argc, char **argv)
     const struct bns_cli cli = {"bonsai up",
                                 "bonsai up [system...] [flags]",
                                 "Starts every system side by side on loopback and keeps it "
-                                "running.",
+                                "running.\nEach flag may come from the environment too: "
+                                "BONSAI_DATA_DIR and so on.",
                                 "bonsai " BNS_VERSION,
                                 flags,
                                 false};
     struct bns_cli_words words;
     struct bns_err err;
 
-    if (bns_cli_parse(&cli, argc, argv, &words, &err) != BNS_OK)
+    if (bns_cli_env(&cli, ENV_PREFIX, environ, &err) != BNS_OK ||
+        bns_cli_parse(&cli, argc, argv, &words, &err) != BNS_OK)
         return complain("up", &err);
     if (bns_cli_answered(&cli, &words))
         return BNS_EXIT_OK;
@@ -232,7 +235,8 @@ static int small_flags(const struct bns_cli *cli, int argc, char **argv,
 {
     struct bns_err err;
 
-    if (bns_cli_parse(cli, argc, argv, words, &err) != BNS_OK)
+    if (bns_cli_env(cli, ENV_PREFIX, environ, &err) != BNS_OK ||
+        bns_cli_parse(cli, argc, argv, words, &err) != BNS_OK)
         return complain(argv[0], &err);
     if (bns_cli_answered(cli, words))
         return BNS_EXIT_OK;
