@@ -10,6 +10,8 @@
  *          on_end(RESET, CLOSED, DEADLINE) the handler still owes one finish (work may go on
  *          detached), whose result is dropped. After finish the handler must not touch the call;
  *          on_end(DONE) may still come.
+ *          A handler that was told nothing yet (no on_start, no message) is not told on_end either,
+ *          and owes nothing.
  */
 #ifndef BNS_IO_GRPC_H
 #define BNS_IO_GRPC_H
@@ -128,7 +130,7 @@ void bns_grpc_read(struct bns_grpc_call *c, bool on);  /* off = take no messages
 void bns_grpc_finish(struct bns_grpc_call *c, int status, const char *text,
                      const struct bns_grpc_md *trailers, size_t trailers_count);
 
-/* ---- client ---------------------------------------------------------------------------------- */
+/* ---- client -------------------------------------------------------------------------------- */
 struct bns_grpc_client; /* one connection, many calls; dials again after a failure */
 struct bns_grpc_ccall;
 
@@ -136,13 +138,18 @@ struct bns_grpc_client_handler {
     void (*on_open)(struct bns_grpc_ccall *c); /* response headers arrived; may be NULL */
     void (*on_message)(struct bns_grpc_ccall *c, struct bns_slice msg);
     void (*on_writable)(struct bns_grpc_ccall *c); /* may be NULL */
-    /* Last; the call is freed afterwards. Lost connections: 14. */
+    /* Last, never inside a call of this module but bns_grpc_client_free(); the call is freed
+     * afterwards. Lost connections: 14. */
     void (*on_status)(struct bns_grpc_ccall *c, int status, const char *text);
 };
 
+/* Nothing is dialled before the first call. A call that finds no connection dials one; when that
+ * fails, or the connection is lost, its calls end with 14, and the next call dials again. */
 BNS_MUST_CHECK int bns_grpc_client_new(struct bns_env *env, const char *host, uint16_t port,
                                        struct bns_grpc_client **out, struct bns_err *err);
-void bns_grpc_client_free(struct bns_grpc_client *c); /* open calls end with 1; NULL is fine */
+/* Open calls end with 1, inside this call. Not from on_open, on_message, on_writable. NULL is
+ * fine. */
+void bns_grpc_client_free(struct bns_grpc_client *c);
 
 struct bns_grpc_call_options {
     const char *path;
@@ -160,6 +167,8 @@ bool bns_grpc_ccall_trailer(const struct bns_grpc_ccall *c, const char *name,
                             struct bns_slice *out);
 BNS_MUST_CHECK int bns_grpc_ccall_send(struct bns_grpc_ccall *c, const struct bns_slice *v,
                                        size_t n, bns_release_fn *release, void *arg);
+BNS_MUST_CHECK int bns_grpc_ccall_send_copy(struct bns_grpc_ccall *c, struct bns_slice msg);
+size_t bns_grpc_ccall_queued(const struct bns_grpc_ccall *c); /* on_writable below 64 KiB */
 void bns_grpc_ccall_half_close(struct bns_grpc_ccall *c);
 void bns_grpc_ccall_read(struct bns_grpc_ccall *c, bool on);
 void bns_grpc_ccall_cancel(struct bns_grpc_ccall *c); /* on_status(1) follows in a later turn */

@@ -1,10 +1,11 @@
 /* grpc_call.c - one call on the server, from its HEADERS to its last trailer.
  *
- * States:  a call is `started` once the handler knows it; `finished` when the handler said so;
- *          `ended` when on_end ran (or must not: the handler never knew); detached (s.h == NULL)
+ * States:  a call is `started` once its method is known and may run, `told` once a function of the
+ *          handler was called with it; `finished` when the handler said so; `ended` when on_end ran
+ *          (or must not: the handler was never told); detached (s.h == NULL)
  *          when its stream is gone. It is freed when it is finished, ended and detached.
- * Waiting: while the connection is over its byte budget a new call is not started; its input is held
- *          unconsumed. At most BNS_GRPC_HELD_MAX wait, the next are refused (safe to retry).
+ * Waiting: while the connection is over its byte budget a new call is not started; its input is
+ *          held unconsumed. At most BNS_GRPC_HELD_MAX wait, the next are refused (safe to retry).
  * Deadline: status 4 goes out when it passes, whatever the handler does; see grpc.h, "Life".
  * Cardinality: unary and server-stream methods take exactly one message; none or two is status 12.
  * Memory:  call, arena and metadata are one block, recycled by the server.
@@ -26,7 +27,7 @@ static struct bns_grpc_conn *conn_of(struct bns_h2 *h)
     return (struct bns_grpc_conn *)(void *)h;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------- */
 static void maybe_free(struct bns_grpc_call *c)
 {
     struct bns_grpc_server *s = c->server;
@@ -67,7 +68,7 @@ static void tell_end(struct bns_grpc_call *c, enum bns_grpc_end why)
     BNS_ASSERT(!c->ended);
     c->ended = true;
     bns_timer_stop(c->env, &c->timer);
-    if (!c->started) {
+    if (!c->told) { /* the handler does not know the call: it owes no finish */
         c->finished = true;
         return;
     }
@@ -129,7 +130,7 @@ static void on_deadline(void *arg)
                        BNS_GRPC_END_DEADLINE);
 }
 
-/* ---- the request --------------------------------------------------------------------------------- */
+/* ---- the request --------------------------------------------------------------------------- */
 int bns_grpc_call_begin(struct bns_h2 *h, int32_t id)
 {
     struct bns_grpc_server *s = conn_of(h)->server;
@@ -272,6 +273,7 @@ static void start(struct bns_grpc_call *c)
     bns_counter_add(c->method->started, 1);
     if (c->handler->on_start == NULL)
         return;
+    c->told = true;
     c->depth++;
     c->handler->on_start(c);
     leave(c);
@@ -337,7 +339,7 @@ void bns_grpc_call_headers_end(struct bns_h2_stream *s, nghttp2_headers_category
         start(c);
 }
 
-/* ---- events of the stream ------------------------------------------------------------------------ */
+/* ---- events of the stream ------------------------------------------------------------------ */
 static bool one_message(const struct bns_grpc_call *c)
 {
     return c->method->m->kind == BNS_GRPC_UNARY || c->method->m->kind == BNS_GRPC_SERVER_STREAM;
@@ -357,6 +359,7 @@ void bns_grpc_call_message(struct bns_h2_stream *s, struct bns_slice msg)
                            BNS_GRPC_END_RESET);
         return;
     }
+    c->told = true;
     c->depth++;
     c->handler->on_message(c, msg);
     leave(c);
@@ -378,6 +381,7 @@ void bns_grpc_call_half_close(struct bns_h2_stream *s)
     }
     if (c->handler->on_half_close == NULL)
         return;
+    c->told = true;
     c->depth++;
     c->handler->on_half_close(c);
     leave(c);
@@ -454,7 +458,7 @@ void bns_grpc_call_closed(struct bns_h2_stream *s, uint32_t code)
     bns_grpc_conn_idle(conn);
 }
 
-/* ---- what handlers call ---------------------------------------------------------------------------- */
+/* ---- what handlers call -------------------------------------------------------------------- */
 void *bns_grpc_arg(const struct bns_grpc_call *c)
 {
     return c->handler_arg;

@@ -242,7 +242,7 @@ void bns_grpc_conn_accept(struct bns_grpc_server *s, struct bns_stream *stream,
         on_data(c, data);
 }
 
-/* ---- drain --------------------------------------------------------------------------------------- */
+/* ---- drain --------------------------------------------------------------------------------- */
 void bns_grpc_conn_drain(struct bns_grpc_conn *c)
 {
     nghttp2_session *session = c->h.session;

@@ -100,7 +100,8 @@ struct bns_grpc_call {
     int status;
     uint32_t depth; /* callbacks of the handler on the stack */
     bool post;      /* :method is POST */
-    bool started;   /* the handler knows the call */
+    bool started;   /* the method is known and may run */
+    bool told;      /* the handler knows the call */
     bool waiting;   /* start when the connection is below its budget */
     bool ended;     /* on_end ran, or need not */
     bool finished;  /* the handler is through */

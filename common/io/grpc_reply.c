@@ -143,38 +143,37 @@ int bns_grpc_trailers(struct bns_grpc_call *c, int status, const char *text,
     return BNS_OK;
 }
 
+static int submitted(struct bns_grpc_call *c, int rv)
+{
+    c->s.submitted = rv == 0;
+    return rv == 0 ? BNS_OK : BNS_E_NOMEM;
+}
+
 int bns_grpc_submit_headers(struct bns_grpc_call *c)
 {
     nghttp2_data_provider p = bns_h2_stream_provider(&c->s);
 
-    c->s.submitted = true;
-    return nghttp2_submit_response(c->s.h->session, c->s.id, ok_headers, 2, &p) == 0 ? BNS_OK
-                                                                                     : BNS_E_NOMEM;
+    BNS_ASSERT(!c->s.submitted);
+    return submitted(c, nghttp2_submit_response(c->s.h->session, c->s.id, ok_headers, 2, &p));
 }
 
 int bns_grpc_submit_only(struct bns_grpc_call *c)
 {
-    int rv;
-
     BNS_ASSERT(!c->s.submitted);
-    c->s.submitted = true;
-    rv = nghttp2_submit_headers(c->s.h->session, NGHTTP2_FLAG_END_STREAM, c->s.id, NULL,
-                                c->trailers - 2, c->trailers_count + 2, NULL);
-    return rv == 0 ? BNS_OK : BNS_E_NOMEM;
+    return submitted(c, nghttp2_submit_headers(c->s.h->session, NGHTTP2_FLAG_END_STREAM, c->s.id,
+                                               NULL, c->trailers - 2, c->trailers_count + 2, NULL));
 }
 
 int bns_grpc_submit_http(struct bns_grpc_call *c, const char *status)
 {
     nghttp2_nv v = nv_of(BNS_LIT(":status"), bns_slice_str(status));
 
-    c->s.submitted = true;
-    return nghttp2_submit_headers(c->s.h->session, NGHTTP2_FLAG_END_STREAM, c->s.id, NULL, &v, 1,
-                                  NULL) == 0
-               ? BNS_OK
-               : BNS_E_NOMEM;
+    BNS_ASSERT(!c->s.submitted);
+    return submitted(c, nghttp2_submit_headers(c->s.h->session, NGHTTP2_FLAG_END_STREAM, c->s.id,
+                                               NULL, &v, 1, NULL));
 }
 
-/* ---- metadata in --------------------------------------------------------------------------------- */
+/* ---- metadata in --------------------------------------------------------------------------- */
 int bns_grpc_field_add(struct bns_arena *a, struct bns_grpc_field **list, struct bns_slice name,
                        struct bns_slice value, bool *bad)
 {

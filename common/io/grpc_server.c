@@ -5,8 +5,9 @@
  * keepalive, drain of one connection), grpc_call.c (one call), grpc_reply.c (headers, trailers).
  *
  * Methods: a hash map from the whole path; the hash is seeded, so peers cannot aim collisions.
- * Drain:   listeners close at once; each connection says GOAWAY (grpc_conn.c); at the time limit the
- *          calls left end with status 14 and the caller's text, 1 s later connections are dropped.
+ * Drain:   listeners close at once; each connection says GOAWAY (grpc_conn.c); at the time limit
+ *          the calls left end with status 14 and the caller's text, 1 s later connections are
+ *          dropped.
  * Metrics: the names that dashboards of gRPC servers use.
  */
 #include "io/grpc_impl.h"
@@ -83,7 +84,7 @@ fail:
     return rv;
 }
 
-/* ---- methods ------------------------------------------------------------------------------------- */
+/* ---- methods ------------------------------------------------------------------------------- */
 struct bns_grpc_entry *bns_grpc_find(struct bns_grpc_server *s, struct bns_slice path)
 {
     uint64_t hash = bns_hash(s->seed, path.ptr, path.len);
@@ -205,7 +206,7 @@ fail:
     return rv;
 }
 
-/* ---- connections ---------------------------------------------------------------------------------- */
+/* ---- connections --------------------------------------------------------------------------- */
 static void on_accept(void *arg, struct bns_stream *stream)
 {
     bns_grpc_conn_accept(arg, stream, bns_slice(NULL, 0));
@@ -247,7 +248,7 @@ static void close_listeners(struct bns_grpc_server *s)
     }
 }
 
-/* ---- drain and end --------------------------------------------------------------------------------- */
+/* ---- drain and end ------------------------------------------------------------------------- */
 static void drained(struct bns_grpc_server *s)
 {
     void (*done)(void *arg) = s->drain_done;

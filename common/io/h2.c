@@ -26,7 +26,7 @@
 
 static void lose(struct bns_h2 *h);
 
-/* ---- memory of nghttp2 comes from the env ----------------------------------------------------- */
+/* ---- memory of nghttp2 comes from the env -------------------------------------------------- */
 static void *mem_alloc(size_t n, void *arg)
 {
     return bns_alloc(arg, n);
@@ -48,7 +48,7 @@ static void *mem_resize(void *ptr, size_t n, void *arg)
     return bns_resize(arg, ptr, n);
 }
 
-/* ---- callbacks of nghttp2 ---------------------------------------------------------------------- */
+/* ---- callbacks of nghttp2 ------------------------------------------------------------------ */
 static struct bns_slice rc_slice(nghttp2_rcbuf *b)
 {
     nghttp2_vec v = nghttp2_rcbuf_get_buf(b);
@@ -206,7 +206,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     return 0;
 }
 
-/* ---- the hub ------------------------------------------------------------------------------------ */
+/* ---- the hub ------------------------------------------------------------------------------- */
 static void on_flush(struct bns_task *t)
 {
     struct bns_h2_hub *hub = BNS_CONTAINER(t, struct bns_h2_hub, flush);
@@ -290,7 +290,7 @@ void bns_h2_hub_put(struct bns_h2_hub *hub)
     bns_free(hub->env->alloc, hub);
 }
 
-/* ---- the connection ------------------------------------------------------------------------------ */
+/* ---- the connection ------------------------------------------------------------------------ */
 static void on_stream_open(void *arg)
 {
     struct bns_h2 *h = arg;
@@ -323,6 +323,7 @@ static void on_transport_close(void *arg, int code)
     struct bns_h2_hub *hub = h->hub;
 
     BNS_ASSERT(!h->busy);
+    h->code = code;
     lose(h);
     h->stream = NULL;
     hub->role->gone(h, code); /* frees h */

@@ -111,6 +111,7 @@ struct bns_h2 {
     uint64_t reset_ns;    /* last refill */
     uint64_t reset_tokens;
     uint32_t pings;
+    int code;     /* why the transport closed */
     bool busy;    /* inside nghttp2 or the pump */
     bool open;    /* the transport takes bytes */
     bool blocked; /* the transport is full: neither pumped nor read */

@@ -19,7 +19,7 @@
 
 #define MSG_POOL_MAX 1024u
 
-/* ---- messages ----------------------------------------------------------------------------------- */
+/* ---- messages ------------------------------------------------------------------------------ */
 static struct bns_h2_msg *msg_new(struct bns_h2_hub *hub, size_t space)
 {
     bool pooled = space <= BNS_H2_MSG_INLINE;
@@ -69,6 +69,16 @@ void bns_h2_msg_pool_free(struct bns_h2_hub *hub)
     hub->msgs_count = 0;
 }
 
+/* The provider is asked again. */
+static void resume(struct bns_h2_stream *s)
+{
+    if (!s->deferred)
+        return;
+    s->deferred = false;
+    if (nghttp2_session_resume_data(s->h->session, s->id) == NGHTTP2_ERR_NOMEM)
+        bns_h2_doom(s->h);
+}
+
 static void queue(struct bns_h2_stream *s, struct bns_h2_msg *m)
 {
     struct bns_h2 *h = s->h;
@@ -84,10 +94,7 @@ static void queue(struct bns_h2_stream *s, struct bns_h2_msg *m)
         s->above = true;
     if (h->queued > h->hub->queued_max)
         h->over = true;
-    if (s->deferred) {
-        s->deferred = false;
-        (void)nghttp2_session_resume_data(h->session, s->id); /* it is deferred, so it can */
-    }
+    resume(s);
     bns_h2_kick(h);
 }
 
@@ -166,14 +173,12 @@ void bns_h2_stream_end(struct bns_h2_stream *s)
     s->end = true;
     if (s->h == NULL || s->h->session == NULL)
         return;
-    if (s->deferred) {
-        s->deferred = false;
-        (void)nghttp2_session_resume_data(s->h->session, s->id); /* it is deferred, so it can */
-    }
+    resume(s);
     bns_h2_kick(s->h);
 }
 
-/* ---- DATA out ------------------------------------------------------------------------------------ */
+/* ---- DATA out ------------------------------------------------------------------------------ */
+/* tidy: params: implements nghttp2_data_source_read_callback */
 static ssize_t provide(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len,
                        uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
@@ -257,11 +262,12 @@ int bns_h2_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
     return 0;
 }
 
-/* ---- DATA in ------------------------------------------------------------------------------------- */
+/* ---- DATA in ------------------------------------------------------------------------------- */
 static void consume(struct bns_h2_stream *s, size_t n)
 {
-    if (n > 0 && s->h != NULL && s->h->session != NULL)
-        (void)nghttp2_session_consume(s->h->session, s->id, n); /* no memory: the peer stalls */
+    if (n > 0 && s->h != NULL && s->h->session != NULL &&
+        nghttp2_session_consume(s->h->session, s->id, n) == NGHTTP2_ERR_NOMEM)
+        bns_h2_doom(s->h); /* without its window the peer would stall */
 }
 
 static bool stopped(const struct bns_h2_stream *s)
@@ -382,7 +388,7 @@ void bns_h2_stream_deaf(struct bns_h2_stream *s)
     consume(s, len);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ---------------------------------------------------------------------------------- */
 void bns_h2_stream_wake(struct bns_h2_stream *s)
 {
     if (s->h == NULL || !bns_list_empty(&s->wake))
@@ -419,8 +425,9 @@ void bns_h2_stream_close(struct bns_h2_stream *s)
     BNS_ASSERT(h != NULL);
     BNS_ASSERT(!s->feeding);
     bns_h2_stream_clear(s);
-    if (s->held.len > 0) /* the stream is gone, its bytes still count for the connection */
-        (void)nghttp2_session_consume_connection(h->session, s->held.len);
+    if (s->held.len > 0 && /* the stream is gone, its bytes still count for the connection */
+        nghttp2_session_consume_connection(h->session, s->held.len) == NGHTTP2_ERR_NOMEM)
+        bns_h2_doom(h);
     bns_buf_free(&s->held);
     bns_grpc_split_free(&s->split);
     bns_list_del(&s->node);
