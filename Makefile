@@ -1,12 +1,13 @@
 # The commands of this tree. Everything real is in CMake, tools/ and tests/; this names it.
 #
 #   make up      installs what is missing, builds, starts the systems, says how to try them
+#   make demo    a guided story over them
 #   make test    the same set-up, then every proof this machine can run
 BUILD := build/release
 JOBS := $(shell nproc)
 FUZZ_SECONDS ?= 60
 
-.PHONY: all deps up down test sim fuzz bench clean asan tsan clang coverage tidy
+.PHONY: all deps up down test sim fuzz bench demo clean asan tsan clang coverage tidy
 
 all: deps
 	cmake --preset release >/dev/null
@@ -19,7 +20,11 @@ deps:
 up: deps
 	cmake --preset release >/dev/null
 	ninja -C $(BUILD) programs
-	$(BUILD)/bin/bonsai up -d
+	@$(BUILD)/bin/bonsai status 2>/dev/null || $(BUILD)/bin/bonsai up -d
+
+# A story over the running systems; starts them when they are not.
+demo: up
+	@tools/demo $(BUILD)
 
 down:
 	$(BUILD)/bin/bonsai down

@@ -21,6 +21,7 @@ EXPECTED = {
     "ETCDCTL_API=3 etcdctl get greeting": "greeting\nhello\n",
     "ETCDCTL_API=3 etcdctl get \"\"": '"kvs":[{"key":"Z3JlZXRpbmc="',
     "ETCDCTL_API=3 etcdctl del greeting": "1\n",
+    "make demo": "That is the story so far.",
     "build/release/bin/bonsai status": "ready",
     "build/release/bin/bonsai logs": "etcd-lite n1 | ",
     "build/release/bin/bonsai --help": "up ",
