@@ -294,9 +294,13 @@ static void fill_append(struct bns_raft *r, struct raft_peer *p, struct bns_raft
         out->msg.entries = raft_log_at(&r->log, p->next);
         out->msg.entries_count = raft_log_fit(&r->log, p->next, last, room);
     }
-    p->next += out->msg.entries_count;
-    p->inflight++;
-    told = r->commit < p->next - 1 ? r->commit : p->next - 1;
+    told = p->next - 1 + out->msg.entries_count;
+    if (told > r->commit)
+        told = r->commit;
+    if (p->state == RAFT_REPLICATE) {
+        p->next += out->msg.entries_count;
+        p->inflight += full; /* a poke does not wait for room */
+    }                        /* a probe stays where it is until it is answered */
     if (told > p->commit_sent)
         p->commit_sent = told;
 }
