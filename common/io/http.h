@@ -94,7 +94,8 @@ void bns_http_reply_slices(struct bns_http_req *q, int status, const struct bns_
 /* Begins an answer in pieces: length bytes will follow, or BNS_HTTP_CHUNKED. */
 #define BNS_HTTP_CHUNKED UINT64_MAX
 BNS_MUST_CHECK int bns_http_begin(struct bns_http_req *q, int status, uint64_t length);
-/* One piece; borrowed until release. On error release is not called. BNS_E_OFF: the connection is
+/* One piece; borrowed until release (bytes of the request itself are gone before that: copy them).
+ * On error release is not called. BNS_E_OFF: the connection is
  * gone; BNS_E_INVALID: more than `length`; BNS_E_NOMEM. Watch bns_http_queued(): on_writable comes
  * when it falls below BNS_STREAM_LOW_MARK. */
 BNS_MUST_CHECK int bns_http_write(struct bns_http_req *q, const struct bns_slice *v, size_t n,
