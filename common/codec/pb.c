@@ -241,13 +241,21 @@ size_t bns_pb_len_bytes(uint32_t field, uint64_t len)
     return bns_varint_len((uint64_t)field << 3) + bns_varint_len(len) + (size_t)len;
 }
 
+/* Tags and lengths are 32-bit numbers: more than five bytes are malformed, whatever they hold (as
+ * protobuf-c sees it too). */
+static bool get_short(struct bns_slice *s, uint64_t *out)
+{
+    size_t before = s->len;
+    return bns_varint_get(s, out) == BNS_OK && before - s->len <= 5;
+}
+
 int bns_pb_next(struct bns_slice *in, struct bns_pb_field *out)
 {
     struct bns_slice s = *in;
     uint64_t tag;
     size_t n = 0;
 
-    if (bns_varint_get(&s, &tag) != BNS_OK || tag >> 3 == 0 || tag >> 3 > FIELD_ID_MAX)
+    if (!get_short(&s, &tag) || tag >> 3 == 0 || tag >> 3 > FIELD_ID_MAX)
         return BNS_E_PROTO;
     *out = (struct bns_pb_field){.id = (uint32_t)(tag >> 3), .wire = (uint8_t)(tag & 7)};
     switch (out->wire) {
@@ -268,7 +276,7 @@ int bns_pb_next(struct bns_slice *in, struct bns_pb_field *out)
         out->u64 = bns_get_u32le(s.ptr);
         break;
     case WIRE_LEN:
-        if (bns_varint_get(&s, &out->u64) != BNS_OK || out->u64 > s.len)
+        if (!get_short(&s, &out->u64) || out->u64 > s.len)
             return BNS_E_PROTO;
         n = (size_t)out->u64;
         out->bytes = bns_slice(s.ptr, n);

@@ -2,8 +2,8 @@
  *
  * Out: fields in the order of their numbers, written straight into the buffer. In: jansson reads
  * the text, then the tree is walked with the descriptor at hand; the message and all it points to
- * live in the arena. jansson holds integers in 63 bits: larger ones must come as strings, as they
- * go out.
+ * live in the arena. jansson holds integers in 63 bits: a text with larger ones is read once
+ * more with those in quotes.
  *
  * Recursion: one level per nested message; in, never past DEPTH_MAX (and jansson's own bound while
  * it parses); out, as deep as the caller's message.
@@ -48,13 +48,23 @@ static int put_string(struct bns_buf *out, struct bns_slice s)
     return rv == BNS_OK ? bns_buf_byte(out, '"') : rv;
 }
 
-static int put_double(struct bns_buf *out, double v, int digits)
+/* The fewest digits (6 to 9 of a float, 15 to 17 of a double) that read back as v. */
+static int put_real(struct bns_buf *out, double v, bool narrow)
 {
+    char text[40] = "-0.0"; /* as "-0" it would come back as an integer, which has no such zero */
+
     if (isnan(v))
         return bns_buf_str(out, "\"NaN\"");
     if (isinf(v))
         return bns_buf_str(out, v > 0 ? "\"Infinity\"" : "\"-Infinity\"");
-    return bns_buf_fmt(out, "%.*g", digits, v);
+    for (int digits = narrow ? 6 : 15; v != 0 || !signbit(v); digits++) {
+        double back;
+        (void)snprintf(text, sizeof text, "%.*g", digits, v); /* 24 characters at most */
+        back = narrow ? (double)strtof(text, NULL) : strtod(text, NULL);
+        if (!(back < v) && !(back > v))
+            break;
+    }
+    return bns_buf_str(out, text);
 }
 
 static int put_enum(struct bns_buf *out, const ProtobufCEnumDescriptor *d, int v)
@@ -95,9 +105,9 @@ static int put_value(struct bns_buf *out, const ProtobufCFieldDescriptor *f, con
     case PROTOBUF_C_TYPE_FIXED64:
         return bns_buf_fmt(out, "\"%llu\"", (unsigned long long)*(const uint64_t *)v);
     case PROTOBUF_C_TYPE_FLOAT:
-        return put_double(out, (double)*(const float *)v, 9);
+        return put_real(out, (double)*(const float *)v, true);
     case PROTOBUF_C_TYPE_DOUBLE:
-        return put_double(out, *(const double *)v, 17);
+        return put_real(out, *(const double *)v, false);
     case PROTOBUF_C_TYPE_BOOL:
         return bns_buf_str(out, *(const protobuf_c_boolean *)v ? "true" : "false");
     case PROTOBUF_C_TYPE_ENUM:
@@ -549,6 +559,58 @@ static int read_message(struct reader *r, const ProtobufCMessageDescriptor *d, c
     return BNS_OK;
 }
 
+/* Copies JSON with integers of 19 digits and more (which may not fit jansson's 63 bits) in quotes:
+ * the strings they become are what 64-bit fields take as well. */
+static int quote_long_integers(struct bns_slice in, struct bns_buf *out)
+{
+    bool text = false;
+    size_t i = 0;
+    int rv = BNS_OK;
+
+    while (rv == BNS_OK && i < in.len) {
+        size_t n = 1;
+        bool quote = false;
+
+        if (text) {
+            text = in.ptr[i] != '"';
+            n = in.ptr[i] == '\\' && in.len - i > 1 ? 2 : 1;
+        } else if (in.ptr[i] == '"') {
+            text = true;
+        } else if (in.ptr[i] == '-' || (in.ptr[i] >= '0' && in.ptr[i] <= '9')) {
+            while (i + n < in.len && memchr("0123456789+-.eE", in.ptr[i + n], 15) != NULL)
+                n++;
+            quote = n >= 19;
+            for (size_t k = 1; quote && k < n; k++)
+                quote = in.ptr[i + k] >= '0' && in.ptr[i + k] <= '9';
+        }
+        if (quote)
+            rv = bns_buf_fmt(out, "\"%.*s\"", (int)n, (const char *)in.ptr + i);
+        else
+            rv = bns_buf_add(out, in.ptr + i, n);
+        i += n;
+    }
+    return rv;
+}
+
+/* The tree of the text. BNS_E_INVALID (*at tells why), BNS_E_NOMEM. */
+static int parse(struct bns_slice json, struct bns_arena *arena, json_t **root, json_error_t *at)
+{
+    struct bns_buf again;
+    int rv = BNS_OK;
+
+    *root = json_loadb((const char *)json.ptr, json.len, 0, at);
+    if (*root == NULL && json_error_code(at) == json_error_numeric_overflow) {
+        bns_buf_init(&again, arena->alloc, json.len < SIZE_MAX / 2 ? json.len * 2 : SIZE_MAX);
+        rv = quote_long_integers(json, &again);
+        if (rv == BNS_OK)
+            *root = json_loadb((const char *)again.ptr, again.len, 0, at);
+        bns_buf_free(&again);
+    }
+    if (rv != BNS_OK || *root != NULL)
+        return rv;
+    return json_error_code(at) == json_error_out_of_memory ? BNS_E_NOMEM : BNS_E_INVALID;
+}
+
 int bns_pb_from_json(const ProtobufCMessageDescriptor *desc, struct bns_slice json,
                      size_t bytes_max, struct bns_arena *arena, ProtobufCMessage **out,
                      struct bns_err *err)
@@ -563,13 +625,12 @@ int bns_pb_from_json(const ProtobufCMessageDescriptor *desc, struct bns_slice js
                            desc->name, json.len, bytes_max);
     if (json.len == 0)
         json = BNS_LIT("{}");
-    root = json_loadb((const char *)json.ptr, json.len, 0, &at);
-    if (root == NULL) {
-        if (json_error_code(&at) == json_error_out_of_memory)
-            return no_memory(&r);
-        return bns_err_set(err, BNS_E_INVALID, "invalid JSON at line %d column %d: %s", at.line,
-                           at.column, at.text);
-    }
+    rv = parse(json, arena, &root, &at);
+    if (rv == BNS_E_INVALID)
+        return bns_err_set(err, rv, "invalid JSON at line %d column %d: %s", at.line, at.column,
+                           at.text);
+    if (rv != BNS_OK)
+        return no_memory(&r);
     if (!json_is_object(root))
         rv = bns_err_set(err, BNS_E_INVALID, "%s: a JSON object is expected", desc->name);
     else

@@ -142,6 +142,8 @@ static void refusals_name_the_field(void **state)
         {"\x9a\x01\x03\x01\x02\x03", 6, "bns.test.All.packed_fixed: packed list is cut short"},
         {"\xa2\x01\x01\x80", 4, "bns.test.All.packed_zigzag: bad varint in a packed list"},
         {"\x00\x00", 2, "bns.test.All: malformed field"},
+        {"\x88\x80\x80\x80\x80\x00\x01", 7, "bns.test.All: malformed field"}, /* a tag of six */
+        {"\x7a\x81\x80\x80\x80\x80\x00x", 8, "bns.test.All: malformed field"},
         {"\x0b\x0c", 2, "bns.test.All: malformed field"}, /* a group */
         {"\x8a\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, "bns.test.All: malformed field"},
     };
