@@ -1,8 +1,7 @@
 /* history.h - what clients asked and were told, as Jepsen-shaped JSON lines.
  *
- *   {"index":0,"time":1200,"process":3,"type":"invoke","f":"put","key":"a","value":"7"}
- *  
- * {"index":1,"time":5100,"process":3,"type":"ok","f":"put","key":"a","value":{"value":"7","rev":2}}
+ * {"index":0,"time":1200,"process":3,"type":"invoke","f":"put","key":"a","value":7}
+ * {"index":1,"time":5100,"process":3,"type":"ok","f":"put","key":"a","value":{"value":7,"rev":2}}
  *
  * type: invoke, ok (it happened), fail (it certainly did not), info (nobody knows). A process has
  * one operation at a time; after info it never answers again.

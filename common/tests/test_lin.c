@@ -61,75 +61,74 @@ static int verdict(struct bns_history *h, const struct bns_lin_model *m)
     return rv;
 }
 
+static const struct {
+    const char *name;
+    const struct bns_lin_model *m;
+    int rv;
+    const char *script;
+} known[] = {
+    {"empty", &bns_lin_register, BNS_OK, ""},
+    {"read own write", &bns_lin_register, BNS_OK,
+     "0 i put a 1\n0 o put a 1\n0 i get a null\n0 o get a 1"},
+    {"stale read", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a 1\n0 i put a 2\n0 o put a 2\n1 i get a null\n1 o get a 1"},
+    {"read of a concurrent write", &bns_lin_register, BNS_OK,
+     "0 i put a 1\n1 i get a null\n1 o get a 1\n0 o put a 1"},
+    {"new then old", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n1 i get a null\n1 o get a 1\n1 i get a null\n1 o get a null\n0 o put a 1"},
+    {"a failed write is not seen", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n0 f put a 1\n1 i get a null\n1 o get a 1"},
+    {"an unknown write may be seen late", &bns_lin_register, BNS_OK,
+     "0 i put a 1\n0 n put a 1\n1 i get a null\n1 o get a null\n1 i get a null\n1 o get a 1"},
+    {"an unknown write happens once", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n0 n put a 1\n1 i get a null\n1 o get a 1\n1 i put a 2\n1 o put a 2\n"
+     "1 i get a null\n1 o get a 1"},
+    {"keys are independent", &bns_lin_register, BNS_OK,
+     "0 i put a 1\n0 o put a 1\n0 i get b null\n0 o get b null"},
+    {"cas takes the old value", &bns_lin_register, BNS_OK,
+     "0 i put a 1\n0 o put a 1\n0 i cas a [1,2]\n0 o cas a [1,2]\n0 i get a null\n0 o get a 2"},
+    {"two cas from one value", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a 1\n0 i cas a [1,2]\n1 i cas a [1,3]\n0 o cas a [1,2]\n"
+     "1 o cas a [1,3]"},
+    {"cas that must have matched", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a 1\n0 i cas a [1,2]\n0 o cas a {\"swapped\":false}"},
+    {"deleted is not there", &bns_lin_register, BNS_OK,
+     "0 i put a 1\n0 o put a 1\n0 i delete a null\n0 o delete a {\"deleted\":true}\n"
+     "0 i get a null\n0 o get a null"},
+    {"delete that found nothing", &bns_lin_register, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a 1\n0 i delete a null\n0 o delete a {\"deleted\":false}"},
+    {"revisions fit", &bns_lin_kv, BNS_OK,
+     "0 i put a 1\n0 o put a {\"rev\":2}\n0 i get a null\n0 o get a {\"value\":1,\"rev\":2}"},
+    {"wrong revision", &bns_lin_kv, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a {\"rev\":2}\n0 i get a null\n0 o get a {\"value\":1,\"rev\":3}"},
+    {"revision goes back", &bns_lin_kv, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a {\"rev\":5}\n0 i put a 2\n0 o put a {\"rev\":4}"},
+    {"the revision of an unknown write settles", &bns_lin_kv, BNS_E_CONFLICT,
+     "0 i put a 1\n0 n put a null\n1 i get a null\n1 o get a {\"value\":1,\"rev\":3}\n"
+     "1 i get a null\n1 o get a {\"value\":1,\"rev\":4}"},
+    {"cas by revision", &bns_lin_kv, BNS_OK,
+     "0 i put a 1\n0 o put a {\"rev\":2}\n0 i cas a {\"rev\":2,\"new\":7}\n"
+     "0 o cas a {\"swapped\":true,\"rev\":3}\n0 i get a null\n"
+     "0 o get a {\"value\":7,\"rev\":3}"},
+    {"cas by an old revision", &bns_lin_kv, BNS_E_CONFLICT,
+     "0 i put a 1\n0 o put a {\"rev\":2}\n0 i cas a {\"rev\":1,\"new\":7}\n"
+     "0 o cas a {\"swapped\":true,\"rev\":3}"},
+    {"unknown f", &bns_lin_kv, BNS_E_INVALID, "0 i jump a 1"},
+    {"answer without question", &bns_lin_kv, BNS_E_INVALID, "0 o put a 1"},
+    {"impatient process", &bns_lin_kv, BNS_E_INVALID, "0 i put a 1\n0 i put a 2"},
+    {"a dead process speaks", &bns_lin_kv, BNS_E_INVALID, "0 i put a 1\n0 n put a 1\n0 i put a 2"},
+    {"cas without values", &bns_lin_kv, BNS_E_INVALID, "0 i cas a 3"},
+    {"revision that is none", &bns_lin_kv, BNS_E_INVALID,
+     "0 i get a null\n0 o get a {\"value\":1,\"rev\":\"x\"}"},
+};
+
 static void known_histories_get_their_verdict(void **state)
 {
-    static const struct {
-        const char *name;
-        const struct bns_lin_model *m;
-        int rv;
-        const char *script;
-    } t[] = {
-        {"empty", &bns_lin_register, BNS_OK, ""},
-        {"read own write", &bns_lin_register, BNS_OK,
-         "0 i put a 1\n0 o put a 1\n0 i get a null\n0 o get a 1"},
-        {"stale read", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a 1\n0 i put a 2\n0 o put a 2\n1 i get a null\n1 o get a 1"},
-        {"read of a concurrent write", &bns_lin_register, BNS_OK,
-         "0 i put a 1\n1 i get a null\n1 o get a 1\n0 o put a 1"},
-        {"new then old", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n1 i get a null\n1 o get a 1\n1 i get a null\n1 o get a null\n0 o put a 1"},
-        {"a failed write is not seen", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n0 f put a 1\n1 i get a null\n1 o get a 1"},
-        {"an unknown write may be seen late", &bns_lin_register, BNS_OK,
-         "0 i put a 1\n0 n put a 1\n1 i get a null\n1 o get a null\n1 i get a null\n1 o get a 1"},
-        {"an unknown write happens once", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n0 n put a 1\n1 i get a null\n1 o get a 1\n1 i put a 2\n1 o put a 2\n"
-         "1 i get a null\n1 o get a 1"},
-        {"keys are independent", &bns_lin_register, BNS_OK,
-         "0 i put a 1\n0 o put a 1\n0 i get b null\n0 o get b null"},
-        {"cas takes the old value", &bns_lin_register, BNS_OK,
-         "0 i put a 1\n0 o put a 1\n0 i cas a [1,2]\n0 o cas a [1,2]\n0 i get a null\n0 o get a 2"},
-        {"two cas from one value", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a 1\n0 i cas a [1,2]\n1 i cas a [1,3]\n0 o cas a [1,2]\n"
-         "1 o cas a [1,3]"},
-        {"cas that must have matched", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a 1\n0 i cas a [1,2]\n0 o cas a {\"swapped\":false}"},
-        {"deleted is not there", &bns_lin_register, BNS_OK,
-         "0 i put a 1\n0 o put a 1\n0 i delete a null\n0 o delete a {\"deleted\":true}\n"
-         "0 i get a null\n0 o get a null"},
-        {"delete that found nothing", &bns_lin_register, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a 1\n0 i delete a null\n0 o delete a {\"deleted\":false}"},
-        {"revisions fit", &bns_lin_kv, BNS_OK,
-         "0 i put a 1\n0 o put a {\"rev\":2}\n0 i get a null\n0 o get a {\"value\":1,\"rev\":2}"},
-        {"wrong revision", &bns_lin_kv, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a {\"rev\":2}\n0 i get a null\n0 o get a {\"value\":1,\"rev\":3}"},
-        {"revision goes back", &bns_lin_kv, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a {\"rev\":5}\n0 i put a 2\n0 o put a {\"rev\":4}"},
-        {"the revision of an unknown write settles", &bns_lin_kv, BNS_E_CONFLICT,
-         "0 i put a 1\n0 n put a null\n1 i get a null\n1 o get a {\"value\":1,\"rev\":3}\n"
-         "1 i get a null\n1 o get a {\"value\":1,\"rev\":4}"},
-        {"cas by revision", &bns_lin_kv, BNS_OK,
-         "0 i put a 1\n0 o put a {\"rev\":2}\n0 i cas a {\"rev\":2,\"new\":7}\n"
-         "0 o cas a {\"swapped\":true,\"rev\":3}\n0 i get a null\n"
-         "0 o get a {\"value\":7,\"rev\":3}"},
-        {"cas by an old revision", &bns_lin_kv, BNS_E_CONFLICT,
-         "0 i put a 1\n0 o put a {\"rev\":2}\n0 i cas a {\"rev\":1,\"new\":7}\n"
-         "0 o cas a {\"swapped\":true,\"rev\":3}"},
-        {"unknown f", &bns_lin_kv, BNS_E_INVALID, "0 i jump a 1"},
-        {"answer without question", &bns_lin_kv, BNS_E_INVALID, "0 o put a 1"},
-        {"impatient process", &bns_lin_kv, BNS_E_INVALID, "0 i put a 1\n0 i put a 2"},
-        {"a dead process speaks", &bns_lin_kv, BNS_E_INVALID,
-         "0 i put a 1\n0 n put a 1\n0 i put a 2"},
-        {"cas without values", &bns_lin_kv, BNS_E_INVALID, "0 i cas a 3"},
-        {"revision that is none", &bns_lin_kv, BNS_E_INVALID,
-         "0 i get a null\n0 o get a {\"value\":1,\"rev\":\"x\"}"},
-    };
-
     (void)state;
-    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        struct bns_history *h = history(t[i].script);
-        print_message("  %s\n", t[i].name);
-        assert_int_equal(verdict(h, t[i].m), t[i].rv);
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        struct bns_history *h = history(known[i].script);
+        print_message("  %s\n", known[i].name);
+        assert_int_equal(verdict(h, known[i].m), known[i].rv);
         bns_history_free(h);
     }
 }
