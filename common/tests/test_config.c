@@ -1,4 +1,5 @@
-/* test_config.c - a right file is read, a wrong one is refused with its line and the nearest name. */
+/* test_config.c - a right file is read, a wrong one is refused with its line and the nearest
+ * name. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
