@@ -23,7 +23,9 @@
  *     36 u8 type   37 u8 flags (1 = the batch continues in the next record)   38 u16 zero
  *
  * lsn grows by one a record, from 1, across segments. The salt is random per segment. The first
- * record of each segment is a checkpoint, so that older segments can go. A seal is written when the
+ * record of each segment is a checkpoint, so that older segments can go. A segment gets its name
+ * after its header and first batch were synced: a crash before leaves a .tmp, which holds nothing
+ * that was acknowledged. A seal is written when the
  * log has been idle for 100 ms: its `durable` proves that everything before it was synced.
  *
  * Who does what:
@@ -39,7 +41,7 @@
  * append ends with BNS_E_IO and the next start rewrites the tail before it believes it.
  *
  * wal_fsync_seconds is measured on the loop, from hand-over (or the completion before it) to
- * completion: workers have no clock.
+ * completion: workers have no clock. wal_fsync_total counts every fdatasync of segments and spares.
  */
 #include "store/wal.h"
 
@@ -70,16 +72,34 @@ static int io_flush(struct bns_wal_io *io)
     return BNS_OK;
 }
 
+/* The first sync of a segment is behind us: only now it gets its name. */
+static int io_name(struct bns_wal_io *io)
+{
+    char from[BNS_PATH_MAX], to[BNS_PATH_MAX], name[WAL_NAME_BYTES];
+    int rv;
+
+    bns_wal_spare_path(from, io->dir, io->segment->spare_no);
+    bns_wal_name(name, io->segment->first_lsn);
+    bns_wal_path(to, io->dir, name);
+    rv = bns_vfs_rename(io->vfs, from, to, &io->err);
+    if (rv == BNS_OK && !BNS_MUTANT(io, WAL_MUTANT_NO_DIR_SYNC))
+        rv = bns_vfs_sync_dir(io->vfs, io->dir, &io->err);
+    io->unnamed = false;
+    return rv;
+}
+
 static int io_sync(struct bns_wal_io *io)
 {
-    int rv;
+    int rv = BNS_OK;
 
     if (io->unsynced && !io->unsafe_no_sync) {
         rv = bns_file_sync(io->segment->file, true, &io->err);
-        if (rv != BNS_OK)
-            return rv;
         io->syncs++;
     }
+    if (rv == BNS_OK && io->unnamed)
+        rv = io_name(io);
+    if (rv != BNS_OK)
+        return rv;
     io->unsynced = false;
     io->durable = io->written;
     return BNS_OK;
@@ -99,23 +119,19 @@ static int io_add(struct bns_wal_io *io, const void *ptr, size_t len)
     return BNS_OK;
 }
 
-/* Leaves the old segment durable, then gives the new one its header and its name. */
+/* Leaves the old segment durable, then begins the new one with its header. */
 static int io_switch(struct bns_wal_io *io, struct bns_wal_segment *s)
 {
-    uint8_t bytes[WAL_HEADER_BYTES];
-    char from[BNS_PATH_MAX], to[BNS_PATH_MAX], name[WAL_NAME_BYTES];
-    struct bns_slice v = bns_slice(bytes, sizeof bytes);
     struct bns_wal_header h = {
         .first_lsn = s->first_lsn,
         .prev_last_lsn = s->prev_last_lsn,
         .salt = s->salt,
         .bytes = s->bytes,
     };
-    int rv;
 
     if (io->segment != NULL) {
+        int rv = io_flush(io);
         BNS_ASSERT(io->written == s->prev_last_lsn);
-        rv = io_flush(io);
         if (rv == BNS_OK)
             rv = io_sync(io);
         if (rv != BNS_OK)
@@ -124,24 +140,12 @@ static int io_switch(struct bns_wal_io *io, struct bns_wal_segment *s)
         io->segment->file = NULL;
     }
     io->segment = s;
+    io->unnamed = true;
+    io->off = 0;
     memcpy(h.log_id, io->log_id, sizeof h.log_id);
-    bns_wal_header_put(bytes, &h);
-    rv = bns_file_write_at(s->file, 0, &v, 1, &io->err);
-    if (rv == BNS_OK && !io->unsafe_no_sync) {
-        rv = bns_file_sync(s->file, true, &io->err);
-        io->syncs++;
-    }
-    if (rv != BNS_OK)
-        return rv;
-    bns_wal_spare_path(from, io->dir, s->spare_no);
-    bns_wal_name(name, s->first_lsn);
-    bns_wal_path(to, io->dir, name);
-    rv = bns_vfs_rename(io->vfs, from, to, &io->err);
-    if (rv == BNS_OK && !BNS_MUTANT(io, WAL_MUTANT_NO_DIR_SYNC))
-        rv = bns_vfs_sync_dir(io->vfs, io->dir, &io->err);
-    io->off = WAL_HEADER_BYTES;
-    io->prev_crc = bns_get_u32le(bytes);
-    return rv;
+    bns_wal_header_put(io->header, &h);
+    io->prev_crc = bns_get_u32le(io->header);
+    return io_add(io, io->header, sizeof io->header);
 }
 
 static int io_gather(struct bns_wal_io *io, struct bns_wal_append *a)
@@ -225,14 +229,11 @@ static void measure(struct bns_wal *w, const struct bns_wal_append *a)
     w->syncs += a->io_syncs;
     w->records += a->io_records;
     w->bytes += a->io_bytes;
-    if (w->metric_syncs != NULL)
-        bns_counter_add(w->metric_syncs, a->io_syncs);
-    if (w->metric_bytes != NULL)
-        bns_counter_add(w->metric_bytes, a->io_bytes);
-    if (w->metric_sync_seconds != NULL && a->io_syncs > 0)
+    bns_counter_add(w->metric_syncs, a->io_syncs);
+    bns_counter_add(w->metric_bytes, a->io_bytes);
+    if (a->io_syncs > 0)
         bns_hist_observe(w->metric_sync_seconds, (double)(now - w->busy_since_ns) / 1e9);
-    if (w->metric_batch != NULL)
-        bns_hist_observe(w->metric_batch, (double)a->io_records);
+    bns_hist_observe(w->metric_batch, (double)a->io_records);
     w->busy_since_ns = now;
 }
 

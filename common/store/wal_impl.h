@@ -92,7 +92,9 @@ struct bns_wal_io {
     uint64_t gathered;         /* bytes in slices */
     uint32_t prev_crc, mutant;
     bool unsafe_no_sync, unsynced;
-    int code; /* sticky: poisoned */
+    bool unnamed;                     /* the segment's file is still a .tmp */
+    uint8_t header[WAL_HEADER_BYTES]; /* of it */
+    int code;                         /* sticky: poisoned */
     struct bns_err err;
     uint64_t syncs, records, bytes; /* of the present call */
     size_t slices_count;
@@ -107,6 +109,7 @@ struct bns_wal_spare {
     uint64_t no;
     uint32_t bytes, target; /* zeros written and synced; zeros wanted */
     uint64_t reserve_bytes;
+    bool sync_later; /* at open: the first batch's sync covers the zeros, too */
     struct bns_file *file;
     int code;
     struct bns_err err;

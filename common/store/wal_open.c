@@ -7,15 +7,12 @@
  *   2. Otherwise nothing proves that L was ever acknowledged: torn tail. The incomplete batch and
  *      all behind it becomes zeros, synced, one line in the log.
  *   3. In a segment that is not the last one: always CORRUPT, because a segment is synced before the
- *      next one is made. For the same reason a segment that ends early is CORRUPT, and so is a bad
- *      header: it was synced before the file got its name.
+ *      next one begins. A file that ends early, a bad header, a first record (the checkpoint) that is
+ *      not valid: always CORRUPT, because these were synced before the file got its name.
  *   4. Bit rot in the last synced batch, before its seal, looks like a torn tail: no local rule can
  *      tell. The window is closed 100 ms after the last batch, by the seal.
  *
  * CORRUPT changes nothing on disk; the text names file, offset, lsn and the repair command.
- *
- * A last segment without one whole batch was born in a crash: it is dropped, after the segment
- * before it was found complete, and appends go on there.
  *
  * The last group of records, those that nothing proves durable, is written again and synced before
  * it is trusted: after a failed fsync the page cache may show bytes that the disk never got, and a
@@ -115,34 +112,32 @@ static int on_record(void *arg, uint32_t off, const struct bns_wal_head *h,
     return deliver(o, h->lsn, h->group, h->type, payload);
 }
 
-/* Reads the first record of the newest segment that has one: it must be a checkpoint. */
+/* The checkpoint at the start of the newest segment. When it is damaged, the judgement in order of
+ * the segments will say so. */
 static int find_newest(struct opening *o)
 {
     struct bns_wal_reader *r = &o->reader;
+    struct bns_wal_scan s;
+    struct bns_wal_head h;
+    struct bns_slice payload;
+    int rv;
 
-    for (size_t k = 0; k < 2 && k < r->count; k++) {
-        struct bns_wal_scan s;
-        struct bns_wal_head h;
-        struct bns_slice payload;
-        int rv = bns_wal_reader_load(r, r->count - 1 - k, o->err);
-
-        if (rv != BNS_OK)
-            return rv;
-        bns_wal_scan_init(&s, r->buf, &r->header);
-        if (!bns_wal_scan_next(&s, &h, &payload))
-            continue; /* judged later, in order */
-        if (h.type != BNS_WAL_CHECKPOINT)
-            return bns_wal_corrupt(r, WAL_HEADER_BYTES, h.lsn, "no checkpoint at its start",
-                                   o->err);
-        rv = bns_wal_checkpoint_get(&o->newest, payload);
-        if (rv == BNS_E_CORRUPT)
-            return bns_wal_corrupt(r, WAL_HEADER_BYTES, h.lsn, "the checkpoint is malformed",
-                                   o->err);
-        if (rv != BNS_OK)
-            return bns_err_set(o->err, rv, "%s: no memory for a checkpoint", r->dir);
-        o->newest_lsn = h.lsn;
+    if (r->count == 0)
         return BNS_OK;
-    }
+    rv = bns_wal_reader_load(r, r->count - 1, o->err);
+    if (rv != BNS_OK)
+        return rv;
+    bns_wal_scan_init(&s, r->buf, &r->header);
+    if (!bns_wal_scan_next(&s, &h, &payload))
+        return BNS_OK;
+    rv = BNS_E_CORRUPT;
+    if (h.type == BNS_WAL_CHECKPOINT)
+        rv = bns_wal_checkpoint_get(&o->newest, payload);
+    if (rv == BNS_E_CORRUPT)
+        return bns_wal_corrupt(r, WAL_HEADER_BYTES, h.lsn, "not a checkpoint", o->err);
+    if (rv != BNS_OK)
+        return bns_err_set(o->err, rv, "%s: no memory for a checkpoint", r->dir);
+    o->newest_lsn = h.lsn;
     return BNS_OK;
 }
 
@@ -169,13 +164,6 @@ static int add_segment(struct opening *o, const struct bns_wal_walk *walk)
     w->next_lsn = walk->batch_lsn;
     w->io.prev_crc = walk->batch_prev_crc;
     return BNS_OK;
-}
-
-static int remove_file(struct bns_wal *w, const char *path, struct bns_err *err)
-{
-    int rv = bns_vfs_remove(w->env->vfs, path, err);
-
-    return rv == BNS_OK ? bns_vfs_sync_dir(w->env->vfs, w->dir, err) : rv;
 }
 
 /* Offset of the first record behind `durable`; `end` when there is none. */
@@ -207,11 +195,13 @@ static int settle_tail(struct opening *o, const struct bns_wal_walk *walk, bool 
         BNS_LOG(w->env->log, BNS_LOG_WARN, "wal", "torn tail cut", BNS_STR("file", o->reader.name),
                 BNS_U64("offset", end), BNS_U64("lsn", walk->batch_lsn));
         rv = bns_wal_zero(s->file, buf, end, s->bytes, o->err);
+        w->syncs++;
     }
     if (rv == BNS_OK && from < end) {
         rv = bns_file_write_at(s->file, from, &v, 1, o->err);
         if (rv == BNS_OK)
             rv = bns_file_sync(s->file, true, o->err);
+        w->syncs++;
     }
     return rv;
 }
@@ -225,22 +215,6 @@ static int open_tail(struct opening *o)
     bns_wal_name(name, s->first_lsn);
     bns_wal_path(path, w->dir, name);
     return bns_vfs_open(w->env->vfs, path, BNS_OPEN_WRITE, &s->file, o->err);
-}
-
-/* The last segment holds no whole batch. */
-static int drop_last(struct opening *o)
-{
-    struct bns_wal *w = o->w;
-    char path[BNS_PATH_MAX];
-    int rv;
-
-    BNS_LOG(w->env->log, BNS_LOG_INFO, "wal", "empty segment dropped",
-            BNS_STR("file", o->reader.name));
-    bns_wal_path(path, w->dir, o->reader.name);
-    rv = remove_file(w, path, o->err);
-    if (rv != BNS_OK || bns_list_empty(&w->segments))
-        return rv;
-    return open_tail(o);
 }
 
 static int replay_segments(struct opening *o)
@@ -259,8 +233,6 @@ static int replay_segments(struct opening *o)
             rv = bns_wal_judge(r, &walk, i, &torn, o->err);
         if (rv != BNS_OK)
             return rv;
-        if (last && walk.batch_off == WAL_HEADER_BYTES)
-            return drop_last(o);
         rv = add_segment(o, &walk);
         if (rv == BNS_OK && last)
             rv = open_tail(o);
@@ -313,12 +285,14 @@ static int create_first(struct bns_wal *w, struct bns_err *err)
     bns_wal_place(w, &s->checkpoint);
     w->spare.no++;
     w->spare.target = s->bytes;
+    w->spare.sync_later = true;
     bns_wal_spare_make(w->env->vfs, w->dir, &w->spare);
     if (w->spare.code != BNS_OK)
         return bns_err_set(err, w->spare.code, "%s", w->spare.err.text);
     s->file = w->spare.file;
     s->spare_no = w->spare.no;
     s->ready = true;
+    w->spare.sync_later = false;
     w->spare.file = NULL;
     w->spare.bytes = 0;
     bns_list_push(&s->waiting, &s->checkpoint.job.node);
@@ -461,6 +435,8 @@ int bns_wal_open(struct bns_env *env, const struct bns_wal_config *cfg, bns_wal_
     }
     BNS_LOG(env->log, BNS_LOG_INFO, "wal", "log open", BNS_U64("records", o.replayed),
             BNS_U64("segments", w->segments_count), BNS_U64("next_lsn", w->next_lsn));
+    bns_counter_add(w->metric_syncs, w->syncs);
+    bns_counter_add(w->metric_bytes, w->bytes);
     bns_wal_space_now(w);
     bns_wal_arm_seal(w);
     bns_wal_spare_pump(w);

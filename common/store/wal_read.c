@@ -222,6 +222,8 @@ int bns_wal_judge(const struct bns_wal_reader *r, const struct bns_wal_walk *wal
     if (bns_wal_scan_proof(s, s->lsn, &proof)) /* rule 1 */
         return bns_wal_corrupt(r, s->off, s->lsn,
                                "the record is damaged, and a later one proves it was durable", err);
+    if (walk->batch_off == WAL_HEADER_BYTES) /* rule 3 */
+        return bns_wal_corrupt(r, s->off, s->lsn, "the segment has lost its checkpoint", err);
     rest.off = walk->batch_off; /* rule 2 */
     *torn = !bns_wal_scan_clean(&rest);
     return BNS_OK;

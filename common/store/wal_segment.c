@@ -7,8 +7,8 @@
  * Rolling is decided on the loop, by arithmetic: a batch that does not fit into the tail segment
  * opens a new one, whose first record is a checkpoint. When the spare is there the segment takes its
  * file; otherwise its appends wait, placed (lsn, offset, checksum) but not submitted, until a spare
- * of that size has been made. The worker then writes the header, syncs, renames the file to its
- * final name and syncs the directory, before the first record goes in.
+ * of that size has been made. The worker then writes header, checkpoint and batch, syncs, renames the
+ * file to its final name and syncs the directory, and only then acknowledges.
  *
  *     spare:    NONE -> MAKING -> READY -> (taken) NONE
  *                          \-> FAILED -> (retry timer, 200 ms) MAKING
@@ -208,7 +208,7 @@ static int spare_write(struct bns_vfs *vfs, const char *dir, struct bns_wal_spar
             return rv;
         s->bytes += len;
     }
-    return bns_file_sync(s->file, true, &s->err);
+    return s->sync_later ? BNS_OK : bns_file_sync(s->file, true, &s->err);
 }
 
 /* A failed spare is thrown away whole: after an error nobody knows which of its pages are real. */
@@ -241,6 +241,8 @@ static void spare_done(struct bns_job *j)
     BNS_ASSERT(w->spare.state == WAL_SPARE_MAKING);
     if (w->spare.code == BNS_OK) {
         w->spare.state = WAL_SPARE_READY;
+        w->syncs++;
+        bns_counter_add(w->metric_syncs, 1);
     } else {
         w->spare.state = WAL_SPARE_FAILED;
         BNS_LOG(w->env->log, BNS_LOG_WARN, "wal", "no room for the next segment",

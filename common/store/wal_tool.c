@@ -148,6 +148,8 @@ static int repair_one(struct bns_wal_reader *r, size_t i, bool *stop, uint64_t *
     if (rv != BNS_E_CORRUPT)
         return rv;
     *stop = true;
+    if (walk.batch_off == WAL_HEADER_BYTES)
+        return remove_from(r, i, lost, err); /* a segment cannot be without its checkpoint */
     return cut(r, i, &walk, lost, err);
 }
 

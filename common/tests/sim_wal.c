@@ -288,7 +288,7 @@ static void flip_of_every_byte_is_detected_or_harmless(void **state)
 }
 
 /* The unsealed tail, zeroed from every byte on as a torn write leaves it: a prefix of whole batches
- * survives; the header is never in doubt. Cut short as a file: refused. */
+ * survives; header and checkpoint are never in doubt. Cut short as a file: refused. */
 static void cut_at_every_byte_leaves_a_prefix(void **state)
 {
     static uint8_t zeros[4096];
@@ -314,6 +314,12 @@ static void cut_at_every_byte_leaves_a_prefix(void **state)
         for (size_t i = 0; i < m->count; i++)
             m->records[i].acked = false; /* rule 4: lost without a trace, but never garbled */
         bad = try_open(v, m, &code, text);
+        if (off <= WAL_HEADER_BYTES + 36) { /* behind it an empty checkpoint is zeros anyway */
+            assert_int_equal(code, BNS_E_CORRUPT); /* the checkpoint was synced before the name */
+            bns_vfs_mem_free(v);
+            model_free(m);
+            continue;
+        }
         if (code != BNS_OK)
             fail_msg("cut at %llu: %s", (unsigned long long)off, text);
         if (bad != NULL)
