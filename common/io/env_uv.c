@@ -114,6 +114,11 @@ static void find_metrics(struct bns_env_uv *e)
     struct bns_metrics *m = e->env.metrics;
 
     e->metrics = m;
+    e->loop_lag = NULL;
+    e->conn_open = NULL;
+    e->conn_refused = NULL;
+    if (m == NULL)
+        return;
     e->loop_lag = bns_hist(m, "loop_lag_seconds", NULL, "time the callbacks of one loop turn took");
     e->conn_open = bns_gauge(m, "conn_open", NULL, "open connections of this loop");
     e->conn_refused = bns_counter(m, "conn_refused_total", NULL,
@@ -125,7 +130,7 @@ static void on_prepare(uv_prepare_t *h)
     struct bns_env_uv *e = h->data;
 
     bns_loop_enter(e);
-    if (e->env.metrics != NULL && e->metrics != e->env.metrics)
+    if (e->metrics != e->env.metrics)
         find_metrics(e);
     bns_tcp_turn_end(e);
     uv_update_time(&e->loop); /* or the poll would sleep too long by the length of this turn */

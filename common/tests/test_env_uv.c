@@ -660,6 +660,76 @@ static void no_descriptors_left_does_not_spin(void **state)
     net_end(&n);
 }
 
+static void no_batch(void *arg, struct bns_list *jobs)
+{
+    (void)arg;
+    (void)jobs;
+}
+
+/* The n-th allocation after the start fails: the call says so, or the connection ends. */
+static void every_allocation_may_fail(void **state)
+{
+    bool fired = true;
+
+    (void)state;
+    for (int fail_at = 1; fired; fail_at++) {
+        struct net n;
+        struct bns_worker *w = NULL;
+        struct bns_timer stop;
+        struct bns_slice v = BNS_LIT("abc");
+
+        memset(&n, 0, sizeof n);
+        rig_start(&n.r);
+        n.client.n = &n;
+        bns_test_heap_fail_at(n.r.heap, fail_at);
+        if (bns_net_listen(n.r.env, "127.0.0.1", 0, net_accept, &n, &n.l, NULL) == BNS_OK &&
+            bns_net_connect(n.r.env, "127.0.0.1", bns_listener_port(n.r.env, n.l), &end_events,
+                            &n.client, &n.client.s, NULL) == BNS_OK &&
+            bns_stream_write(n.client.s, &v, 1, released, &n.client) != BNS_OK)
+            assert_int_equal(n.client.released, 0);
+        if (bns_worker_new(n.r.env, "w", no_batch, NULL, &w) != BNS_OK)
+            assert_null(w);
+        bns_timer_init(&stop, stop_env, n.r.env);
+        bns_timer_start(n.r.env, &stop, bns_now_ns(n.r.env) + 20 * BNS_MS);
+        bns_env_uv_run(n.r.env);
+        bns_worker_free(n.r.env, w);
+        bns_listener_close(n.r.env, n.l);
+        bns_timer_stop(n.r.env, &n.r.guard);
+        bns_env_uv_free(n.r.env);
+        assert_int_equal(bns_test_heap_close(n.r.heap, &fired), 0);
+    }
+}
+
+static void the_loop_counts_its_turns_and_connections(void **state)
+{
+    struct net n;
+    struct bns_metrics *m;
+    struct bns_buf text;
+
+    (void)state;
+    net_start(&n);
+    assert_int_equal(bns_metrics_new(bns_alloc_libc(), &m), BNS_OK);
+    bns_buf_init(&text, bns_alloc_libc(), 1u << 20);
+    n.r.env->metrics = m;
+    n.want_got = 1;
+    assert_int_equal(
+        bns_stream_write(n.client.s, &(struct bns_slice){(const uint8_t *)"x", 1}, 1, NULL, NULL),
+        BNS_OK);
+    bns_env_uv_run(n.r.env);
+    n.want_got = 0;
+    assert_int_equal(bns_metrics_text(m, &text), BNS_OK);
+    assert_int_equal(bns_buf_byte(&text, 0), BNS_OK);
+    assert_non_null(strstr((char *)text.ptr, "\nconn_open 2\n"));
+    assert_non_null(strstr((char *)text.ptr, "loop_lag_seconds_count "));
+    n.stop_on_close = true;
+    bns_stream_close(n.client.s);
+    bns_env_uv_run(n.r.env);
+    n.r.env->metrics = NULL;
+    net_end(&n);
+    bns_buf_free(&text);
+    bns_metrics_free(m);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -678,6 +748,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_taken_port_is_named),
         cmocka_unit_test(fatal_exits_with_the_code_and_one_line),
         cmocka_unit_test(no_descriptors_left_does_not_spin),
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(the_loop_counts_its_turns_and_connections),
     };
     if (argc == 2 && strcmp(argv[1], "die") == 0)
         return die();
