@@ -239,6 +239,29 @@ static void base64_shapes(void **state)
     bns_buf_free(&b);
 }
 
+/* Into a buffer of every size: the whole text or not a byte. */
+static void nothing_is_written_by_halves(void **state)
+{
+    (void)state;
+    for (size_t max = 0; max < 20; max++) {
+        for (int n = 0; n < 4; n++) {
+            struct bns_buf b;
+            int rv;
+            bns_buf_init(&b, bns_alloc_libc(), max);
+            if (n == 0)
+                rv = bns_base64_encode(&b, BNS_LIT("1234567"), max % 2 == 0);
+            else if (n == 1)
+                rv = bns_base64_decode(&b, BNS_LIT("MTIzNDU2Nw"));
+            else if (n == 2)
+                rv = bns_grpc_percent_encode(&b, BNS_LIT("50% off"));
+            else
+                rv = bns_grpc_percent_decode(&b, BNS_LIT("50%25 off"));
+            assert_true(rv == BNS_OK ? b.len > 0 : rv == BNS_E_TOOBIG && b.len == 0);
+            bns_buf_free(&b);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +271,7 @@ int main(void)
         cmocka_unit_test(timeouts),
         cmocka_unit_test(percent_coding),
         cmocka_unit_test(base64_shapes),
+        cmocka_unit_test(nothing_is_written_by_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,6 +196,17 @@ static void bad_requests_are_refused_with_their_status(void **state)
         {"GET  / HTTP/1.1\r\n" HOST "\r\n", 400},
         {"GET / HTTP/1.1 \r\n" HOST "\r\n", 400},
         {"GET /\r\n\r\n", 400},
+        {"GET\r\n\r\n", 400},
+        {"GET  HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET http:// HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET / HTTP/1,1\r\n" HOST "\r\n", 400},
+        {"GET / HTTP/x.1\r\n" HOST "\r\n", 400},
+        {"GET / HTTP/1.x\r\n" HOST "\r\n", 400},
+        {"GET / HTTP/1.11\r\n" HOST "\r\n", 400},
+        {"GET /\r HTTP/1.1\r\n" HOST "\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "X: a\x7f\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n" HOST "\tX: a\r\n\r\n", 400},
+        {"P / HTTP/1.1\r\n" HOST "Content-Length: 1x\r\n\r\n", 400},
         {"GET x HTTP/1.1\r\n" HOST "\r\n", 400},
         {"G@T / HTTP/1.1\r\n" HOST "\r\n", 400},
         {"GET /\x80 HTTP/1.1\r\n" HOST "\r\n", 400},
@@ -281,6 +292,11 @@ static void responses_end_where_their_framing_says(void **state)
         {false, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
          "200 OK 1.1 ka transfer-encoding=chunked [x] end;"},
         {false, "XTTP/1.1 200 OK\r\n\r\n", "!400"},
+        {false, "HTTP/1.1\r\n\r\n", "!400"},
+        {false, "HTTP/2.0 200 OK\r\n\r\n", "!505"},
+        {false, "HTTP/1.1 2x0 OK\r\n\r\n", "!400"},
+        {false, "HTTP/1.1 099 OK\r\n\r\n", "!400"},
+        {false, "HTTP/1.1 200 \x7f\r\n\r\n", "!400"},
         {false, "HTTP/1.1 20 OK\r\n\r\n", "!400"},
         {false, "HTTP/1.1 600 OK\r\n\r\n", "!400"},
         {false, "HTTP/1.1 2000 OK\r\n\r\n", "!400"},
@@ -396,6 +412,90 @@ static void what_is_written_is_read_back(void **state)
     bns_buf_free(&b);
 }
 
+static int write_nth(struct bns_buf *b, int n)
+{
+    switch (n) {
+    case 0:
+        return bns_http1_put_status(b, 200);
+    case 1:
+        return bns_http1_put_request(b, "GET", BNS_LIT("/path"));
+    case 2:
+        return bns_http1_put_header(b, "Name", BNS_LIT("value"));
+    case 3:
+        return bns_http1_put_head_end(b);
+    case 4:
+        return bns_http1_put_chunk(b, BNS_LIT("chunk data"));
+    case 5:
+        return bns_http1_put_last_chunk(b);
+    case 6:
+        return bns_url_decode(b, BNS_LIT("a%20b"), false);
+    default:
+        return bns_url_encode(b, BNS_LIT("a b"), "");
+    }
+}
+
+/* Into a buffer of every size: the whole thing or not a byte. */
+static void nothing_is_written_by_halves(void **state)
+{
+    (void)state;
+    for (int n = 0; n < 8; n++) {
+        struct bns_buf b;
+        int rv = BNS_E_TOOBIG;
+        for (size_t max = 0; rv != BNS_OK; max++) {
+            bns_buf_init(&b, bns_alloc_libc(), max);
+            rv = write_nth(&b, n);
+            assert_true(rv == BNS_OK ? b.len > 0 : rv == BNS_E_TOOBIG && b.len == 0);
+            bns_buf_free(&b);
+        }
+    }
+}
+
+static void writers_refuse_what_would_break_the_head(void **state)
+{
+    struct bns_buf b;
+
+    (void)state;
+    bns_buf_init(&b, bns_alloc_libc(), 1000);
+    assert_int_equal(bns_http1_put_request(&b, "", BNS_LIT("/")), BNS_E_INVALID);
+    assert_int_equal(bns_http1_put_request(&b, "G T", BNS_LIT("/")), BNS_E_INVALID);
+    assert_int_equal(bns_http1_put_request(&b, "GET", BNS_LIT("")), BNS_E_INVALID);
+    assert_int_equal(bns_http1_put_request(&b, "GET", BNS_LIT("/\x7f")), BNS_E_INVALID);
+    assert_int_equal(bns_http1_put_header(&b, "", BNS_LIT("x")), BNS_E_INVALID);
+    assert_int_equal(bns_http1_put_header(&b, "A", BNS_LIT("x\x7f")), BNS_E_INVALID);
+    assert_int_equal(bns_http1_put_header(&b, "A", BNS_LIT("tab\tis fine")), BNS_OK);
+    assert_string_equal(bns_http1_reason(299), "Unknown");
+    bns_buf_free(&b);
+}
+
+/* After a message the head can still be read; trim gives its memory back, only then. */
+static void an_idle_parser_gives_its_memory_back(void **state)
+{
+    struct bns_test_heap *h = bns_test_heap(0);
+    struct bns_slice in = BNS_LIT("GET /a HTTP/1.1\r\n" HOST "\r\nGET /b");
+    struct bns_http1_event ev;
+    struct bns_slice v;
+    struct bns_http1 p;
+
+    (void)state;
+    bns_http1_init(&p, BNS_HTTP1_REQUEST, bns_test_heap_alloc(h), NULL);
+    assert_true(bns_http1_idle(&p));
+    assert_int_equal(bns_http1_next(&p, &in, &ev), BNS_OK);
+    assert_false(bns_http1_idle(&p));
+    bns_http1_trim(&p); /* not now */
+    assert_int_equal(bns_http1_next(&p, &in, &ev), BNS_OK);
+    assert_int_equal(ev.kind, BNS_HTTP1_END);
+    assert_true(bns_http1_idle(&p));
+    assert_true(bns_http1_find(&p.head, "host", &v));
+    assert_true(bns_slice_eq(v, BNS_LIT("a")));
+    assert_false(bns_http1_find(&p.head, "hos", &v));
+    bns_http1_trim(&p);
+    assert_int_equal(bns_test_heap_in_use(h), 0);
+    assert_int_equal(bns_http1_next(&p, &in, &ev), BNS_E_AGAIN); /* and it goes on */
+    assert_false(bns_http1_idle(&p));
+    bns_http1_free(&p);
+    assert_int_equal(bns_test_heap_close(h, NULL), 0);
+}
+
 static void targets_are_split_and_decoded(void **state)
 {
     static const struct {
@@ -449,6 +549,9 @@ int main(void)
         cmocka_unit_test(limits_hold_at_the_last_byte),
         cmocka_unit_test(head_survives_oom),
         cmocka_unit_test(what_is_written_is_read_back),
+        cmocka_unit_test(nothing_is_written_by_halves),
+        cmocka_unit_test(writers_refuse_what_would_break_the_head),
+        cmocka_unit_test(an_idle_parser_gives_its_memory_back),
         cmocka_unit_test(targets_are_split_and_decoded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

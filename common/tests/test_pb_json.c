@@ -109,6 +109,14 @@ static void refusals_name_the_field(void **state)
         {"{\"i64\":\"9223372036854775808\"}", "bns.test.All.i64: integer out of range"},
         {"{\"flt\":1e39}", "bns.test.All.flt: number out of range"},
         {"{\"dbl\":\"0x10\"}", "bns.test.All.dbl: not a number"},
+        {"{\"dbl\":\"\"}", "bns.test.All.dbl: not a number"},
+        {"{\"dbl\":\"1e\"}", "bns.test.All.dbl: not a number"},
+        {"{\"dbl\":[]}", "bns.test.All.dbl: not a number"},
+        {"{\"nums\":[1,null]}", "bns.test.All.nums: not an integer"},
+        {"{\"u32\":4294967296}", "bns.test.All.u32: integer out of range"},
+        {"{\"i32\":\"1x\"}", "bns.test.All.i32: not an integer"},
+        {"{\"colour\":2147483648}", "bns.test.All.colour: number out of range"},
+        {"{\"colour\":1.5}", "bns.test.All.colour: neither a name nor a number"},
         {"{\"flag\":1}", "bns.test.All.flag: neither true nor false"},
         {"{\"colour\":\"GREEN\"}", "bns.test.All.colour: unknown name"},
         {"{\"text\":1}", "bns.test.All.text: not a string"},
@@ -192,6 +200,41 @@ static void conversion_survives_oom(void **state)
     }
 }
 
+/* Into a buffer of every size: the whole text or not a byte. */
+static void json_is_not_written_by_halves(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SAME; i++) {
+        struct bns_err err;
+        size_t len = strlen(same[i].out);
+        for (size_t max = 0; max <= len; max++) {
+            struct bns_buf b;
+            bns_buf_init(&b, bns_alloc_libc(), max);
+            assert_int_equal(convert(same[i].in, bns_alloc_libc(), &b, &err),
+                             max == len ? BNS_OK : BNS_E_TOOBIG);
+            assert_int_equal(b.len, max == len ? len : 0);
+            bns_buf_free(&b);
+        }
+    }
+}
+
+/* An arena of every size: no memory, or all of it. */
+static void a_full_arena_is_no_memory(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SAME; i++) {
+        int rv = BNS_E_NOMEM;
+        for (size_t max = 0; rv == BNS_E_NOMEM; max += 16) {
+            ProtobufCMessage *msg = NULL;
+            struct bns_arena a;
+            bns_arena_init(&a, bns_alloc_libc(), max);
+            rv = bns_pb_from_json(all, bns_slice_str(same[i].in), 10000, &a, &msg, NULL);
+            bns_arena_free(&a);
+        }
+        assert_int_equal(rv, BNS_OK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +242,8 @@ int main(void)
         cmocka_unit_test(refusals_name_the_field),
         cmocka_unit_test(size_and_depth_are_bounded),
         cmocka_unit_test(conversion_survives_oom),
+        cmocka_unit_test(json_is_not_written_by_halves),
+        cmocka_unit_test(a_full_arena_is_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
