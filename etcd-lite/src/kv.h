@@ -49,6 +49,10 @@ void etcd_kv_close(struct etcd_kv *kv);
 /* Stops background work; done runs (never inside the call) when the store's queue is empty. */
 void etcd_kv_drain(struct etcd_kv *kv, void (*done)(void *arg), void *arg);
 
+/* Simulator: to be called when the node has died, before its memory goes: SQLite's own memory is
+ * not part of the node's. Nothing else may be called afterwards. NULL is fine. */
+void etcd_kv_died(struct etcd_kv *kv);
+
 /* The operations of struct etcd_kv as a replicated state machine. durable() and snapshots report a
  * configuration without voters as long as no CONF entry was applied: the static members stand. */
 const struct bns_sm_ops *etcd_kv_sm(void);

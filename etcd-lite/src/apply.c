@@ -1,0 +1,263 @@
+/* apply.c - committed entries become state.
+ *
+ * An entry changes the index at once and its rows go to the store with the rest of the batch, so an
+ * apply ends without waiting for SQLite. It waits in three cases: the entry's decision needs a row
+ * that is not in memory (VALUE and LEASE compares, ignore_value, ignore_lease); too many bytes are
+ * queued for the store; answers to earlier writes still read too much.
+ *
+ * An entry that cannot be decoded was not proposed by one of us: every member skips it alike.
+ */
+#include "kv_impl.h"
+
+#include "base/varint.h"
+#include "codec/pb.h"
+#include "proto/raft_msg.h"
+
+#define FLUSH_BYTES (UINT64_C(1) << 20)
+#define REQUEST_BYTES_MAX ((size_t)256 << 20)
+#define REQUEST_ELEMENTS_MAX 4000000u
+
+struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t id, enum etcd_op op,
+                                       struct bns_slice request)
+{
+    size_t id_len = 1 + bns_varint_len(id);
+    size_t len = 2 + 1 + id_len + 1 + bns_varint_len(request.len) + request.len;
+    struct bns_rcbuf *b = bns_rcbuf_new(alloc, len + BNS_VARINT_MAX);
+    uint8_t *p;
+
+    BNS_ASSERT(id != 0);
+    if (b == NULL)
+        return NULL;
+    p = b->bytes;
+    *p++ = (uint8_t)(op << 3 | 2);
+    p += bns_varint_put(p, request.len);
+    if (request.len > 0)
+        memcpy(p, request.ptr, request.len);
+    p += request.len;
+    p += bns_varint_put(p, 100 << 3 | 2); /* header, with its ID */
+    *p++ = (uint8_t)id_len;
+    *p++ = 1 << 3;
+    p += bns_varint_put(p, id);
+    BNS_ASSERT((size_t)(p - b->bytes) == len);
+    b->len = (uint32_t)len;
+    return b;
+}
+
+static struct etcd_waiter *take_waiter(struct etcd_kv *kv, uint64_t id)
+{
+    struct bns_hnode *n = NULL;
+
+    if (id != 0 && kv->waiters.count > 0)
+        n = bns_hmap_find(&kv->waiters, bns_hash_u64(kv->seed, id));
+    for (; n != NULL; n = bns_hmap_find_next(n)) {
+        struct etcd_waiter *w = BNS_CONTAINER(n, struct etcd_waiter, node);
+        if (w->id == id) {
+            bns_hmap_del(&kv->waiters, n);
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static uint64_t id_of(const Etcdserverpb__InternalRaftRequest *r)
+{
+    return r->header != NULL && r->header->id != 0 ? r->header->id : r->id;
+}
+
+static const Etcdserverpb__InternalRaftRequest *decode(struct etcd_kv *kv,
+                                                       const struct bns_raft_entry *e)
+{
+    const struct bns_pb_limits limits = {
+        .bytes = REQUEST_BYTES_MAX, .depth = 200, .elements = REQUEST_ELEMENTS_MAX};
+    struct bns_err err = {0};
+    ProtobufCMessage *m = NULL;
+    int rv;
+
+    if (kv->apply.req != NULL) /* read again after rows were fetched */
+        return kv->apply.req;
+    rv = bns_pb_unpack(&etcdserverpb__internal_raft_request__descriptor, bns_rcbuf_slice(e->data),
+                       &kv->apply.arena, &limits, &m, &err);
+    if (rv == BNS_E_NOMEM) {
+        etcd_kv_fatal(kv, rv, "out of memory while applying");
+    } else if (rv != BNS_OK) {
+        BNS_LOG(kv->env->log, BNS_LOG_ERROR, "kv", "an entry is not a request: skipped",
+                BNS_U64("index", e->index), BNS_STR("error", err.text));
+    }
+    kv->apply.req = (Etcdserverpb__InternalRaftRequest *)m;
+    return kv->apply.req;
+}
+
+/* May it run? On MISSING rows are being noted in the eval. */
+static enum etcd_step check(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *r,
+                            struct etcd_status *why)
+{
+    struct etcd_eval *ev = &kv->apply.eval;
+    enum etcd_step step;
+
+    if (r->put != NULL)
+        return etcd_put_check(ev, r->put, kv->now.revision, why);
+    if (r->delete_range != NULL || r->txn == NULL)
+        return ETCD_GO;
+    step = etcd_txn_path(ev, r->txn, kv->now.revision);
+    return step == ETCD_GO ? etcd_txn_check(ev, r->txn, kv->now.revision, why) : step;
+}
+
+static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *r,
+                   struct etcd_pending *p)
+{
+    struct etcd_exec x = {.kv = kv, .ev = &kv->apply.eval, .p = p, .begin = kv->now.revision};
+    int rv = BNS_OK;
+
+    if (r->put != NULL) {
+        rv = etcd_exec_put(&x, r->put, false);
+    } else if (r->delete_range != NULL) {
+        rv = etcd_exec_delete(&x, r->delete_range, false);
+    } else if (r->txn != NULL) {
+        bns_counter_add(kv->m_txn, 1);
+        rv = etcd_exec_txn(&x, r->txn, false);
+    } else if (p != NULL && r->compaction == NULL) {
+        (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* unknown: an empty answer */
+    }
+    if (x.changes > 0)
+        kv->now.revision++;
+    return rv;
+}
+
+/* The entry is applied: the numbers that say so, then the answer. */
+static void conclude(struct etcd_kv *kv, const struct bns_raft_entry *e, struct etcd_pending *p,
+                     struct etcd_status why, bool wait)
+{
+    kv->now.applied = e->index;
+    kv->now.term = e->term;
+    kv->meta_dirty = true;
+    kv->apply.req = NULL;
+    bns_arena_free(&kv->apply.arena);
+    etcd_eval_reset(&kv->apply.eval);
+    if (p == NULL)
+        return;
+    p->revision = kv->now.revision;
+    if (why.code != 0)
+        etcd_pending_refuse(p, why);
+    else if (wait)
+        bns_list_push(&kv->physical, &p->node);
+    else
+        etcd_pending_run(p);
+}
+
+static struct etcd_pending *pending_for(struct etcd_kv *kv, struct etcd_waiter *w)
+{
+    struct etcd_pending *p = w == NULL ? NULL : etcd_pending_new(kv);
+
+    if (p != NULL) {
+        p->waiter = w;
+        w->pending = p;
+    } else if (w != NULL) {
+        struct etcd_answer a = {.status = etcd_no_memory.code, .text = etcd_no_memory.text};
+        w->fn(w, &a);
+    }
+    return p;
+}
+
+static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
+                          const Etcdserverpb__InternalRaftRequest *r)
+{
+    struct etcd_status why = etcd_ok;
+    enum etcd_step step = check(kv, r, &why);
+    struct etcd_pending *p;
+    bool wait = false;
+
+    if (step == ETCD_MISSING) {
+        kv->apply.reading = true;
+        etcd_eval_fetch(&kv->apply.eval);
+        return;
+    }
+    if (step == ETCD_NOMEM) {
+        etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
+        return;
+    }
+    p = pending_for(kv, take_waiter(kv, id_of(r)));
+    if (step == ETCD_GO && r->compaction != NULL) {
+        why = etcd_compact_apply(kv, r->compaction->revision);
+        wait = r->compaction->physical && kv->compact.running;
+        if (p != NULL)
+            (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
+    } else if (step == ETCD_GO && execute(kv, r, p) != BNS_OK) {
+        etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
+        return;
+    }
+    conclude(kv, e, p, why, wait);
+}
+
+static void apply_entry(struct etcd_kv *kv, const struct bns_raft_entry *e)
+{
+    const Etcdserverpb__InternalRaftRequest *r = NULL;
+
+    BNS_ASSERT(e->index > kv->now.applied);
+    if (e->kind == BNS_RAFT_NORMAL && e->data != NULL)
+        r = decode(kv, e);
+    if (e->kind == BNS_RAFT_CONF && e->data != NULL) {
+        struct bns_raft_conf conf;
+        if (bns_raft_conf_decode(bns_rcbuf_slice(e->data), &conf) == BNS_OK)
+            kv->now.conf = conf;
+    }
+    if (kv->dead)
+        return;
+    if (r != NULL)
+        apply_request(kv, e, r);
+    else
+        conclude(kv, e, NULL, etcd_ok, false);
+    if (!kv->dead && !kv->apply.reading)
+        kv->apply.pos++;
+}
+
+static void resume(struct etcd_eval *ev)
+{
+    struct etcd_kv *kv = ev->kv;
+
+    kv->apply.reading = false;
+    etcd_apply_step(kv);
+}
+
+void etcd_apply_step(struct etcd_kv *kv)
+{
+    struct etcd_apply *ap = &kv->apply;
+    bns_sm_done *done = ap->done;
+    void *arg = ap->arg;
+
+    if (!ap->active || ap->running || ap->reading || kv->dead)
+        return;
+    ap->running = true;
+    while (ap->pos < ap->count && !ap->reading && !kv->dead) {
+        if (kv->queued_bytes > kv->queue_bytes || kv->reading_bytes > kv->read_bytes)
+            break; /* on_read and written come back here */
+        apply_entry(kv, &ap->entries[ap->pos]);
+        if (kv->rows_bytes >= FLUSH_BYTES && !kv->dead)
+            etcd_kv_flush(kv);
+    }
+    ap->running = false;
+    if (kv->dead)
+        return;
+    if (!ap->reading)
+        etcd_kv_flush(kv);
+    if (ap->pos < ap->count)
+        return;
+    ap->active = false;
+    done(arg, BNS_OK);
+}
+
+void etcd_sm_apply(void *sm, const struct bns_raft_entry *e, size_t n, bns_sm_done *done, void *arg)
+{
+    struct etcd_kv *kv = sm;
+    struct etcd_apply *ap = &kv->apply;
+
+    BNS_ASSERT(!ap->active);
+    BNS_ASSERT(!kv->install.active);
+    ap->entries = e;
+    ap->count = n;
+    ap->pos = 0;
+    ap->done = done;
+    ap->arg = arg;
+    ap->active = true;
+    ap->eval.resume = resume;
+    etcd_apply_step(kv);
+}

@@ -1,0 +1,158 @@
+/* exec.c - the operations that change the state. They have been checked: none can fail, but for
+ * memory, and that ends the node.
+ *
+ * A transaction gets one main revision, begin + 1; each row it writes gets the next sub revision.
+ * An operation sees what earlier ones of the same transaction wrote: once there is a row, "now" is
+ * begin + 1. ignore_value and ignore_lease take from the state before the transaction, which is the
+ * same thing, because no key may be written twice on one path (check.c).
+ */
+#include "kv_impl.h"
+
+#include "base/crc32c.h"
+
+static int64_t now(const struct etcd_exec *x)
+{
+    return x->begin + (x->changes > 0);
+}
+
+/* The history so far as one number: equal on members that applied the same rows in order. */
+static uint64_t mix(uint64_t digest, const struct etcd_row *r)
+{
+    uint64_t crc = bns_crc32c(0, r->kv->bytes, r->kv->len);
+
+    return bns_hash_u64(digest ^ (crc << 32 | r->sub), (uint64_t)r->main);
+}
+
+/* Takes over the reference. */
+static int add_row(struct etcd_exec *x, struct bns_slice key, struct etcd_rev *rev,
+                   struct bns_rcbuf *bytes)
+{
+    struct etcd_kv *kv = x->kv;
+    int rv;
+
+    if (bytes == NULL)
+        return BNS_E_NOMEM;
+    rev->main = x->begin + 1;
+    rev->sub = x->changes;
+    rev->size |= bytes->len;
+    rv = etcd_index_add(&kv->index, key, rev);
+    if (rv != BNS_OK) {
+        bns_rcbuf_put(bytes);
+        return rv;
+    }
+    if (!etcd_rev_dead(rev))
+        etcd_cache_put(&kv->cache, rev->main, rev->sub, bytes);
+    kv->now.digest = mix(kv->now.digest, &(struct etcd_row){rev->main, rev->sub, bytes});
+    x->changes++;
+    return etcd_kv_push_row(kv, rev->main, rev->sub, bytes);
+}
+
+/* The row as it was before the transaction; etcd_put_check made sure that it is in memory. */
+static bool old_view(struct etcd_exec *x, const struct etcd_key *k, struct etcd_kvview *out)
+{
+    const struct etcd_rev *v = k == NULL ? NULL : etcd_key_alive_at(k, x->begin);
+    struct bns_rcbuf *b = v == NULL ? NULL : etcd_eval_find(x->ev, v);
+
+    return b != NULL && etcd_kvbytes_parse(bns_rcbuf_slice(b), out) == BNS_OK;
+}
+
+int etcd_exec_put(struct etcd_exec *x, const Etcdserverpb__PutRequest *r, bool nested)
+{
+    struct bns_slice key = etcd_bytes(r->key);
+    struct etcd_key *k = etcd_index_first(&x->kv->index, key, bns_slice(NULL, 0));
+    const struct etcd_rev *old = k == NULL ? NULL : etcd_key_alive_at(k, INT64_MAX);
+    struct etcd_kvview before, v = {.key = key, .value = etcd_bytes(r->value)};
+    struct etcd_rev rev = {.size = 0};
+    size_t at = 0;
+
+    if ((r->ignore_value || r->ignore_lease) && !old_view(x, k, &before))
+        return BNS_E_CORRUPT;
+    if (r->ignore_value)
+        v.value = before.value;
+    if (r->ignore_lease)
+        v.lease = before.lease;
+    v.create = old == NULL ? x->begin + 1 : old->create;
+    v.version = old == NULL ? 1 : old->version + 1;
+    v.mod = x->begin + 1;
+    if (x->p != NULL) {
+        at = etcd_pending_part(x->p, ETCD_PART_PUT, nested);
+        x->p->parts[at].header = x->begin + 1;
+        if (r->prev_kv && old != NULL) {
+            etcd_pending_row(x->p, old, NULL);
+            x->p->parts[at].count = 1;
+        }
+    }
+    rev.create = v.create;
+    rev.version = v.version;
+    rev.size = v.lease != 0 ? ETCD_REV_LEASE : 0;
+    bns_counter_add(x->kv->m_put, 1);
+    return add_row(x, key, &rev, etcd_kvbytes_make(x->kv->alloc, &v));
+}
+
+int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest *r, bool nested)
+{
+    struct bns_slice end = etcd_bytes(r->range_end);
+    struct etcd_key *k = etcd_index_first(&x->kv->index, etcd_bytes(r->key), end);
+    size_t at = x->p == NULL ? 0 : etcd_pending_part(x->p, ETCD_PART_DELETE, nested);
+    int64_t deleted = 0;
+    int rv = BNS_OK;
+
+    for (; k != NULL && rv == BNS_OK; k = etcd_index_next(k, end)) {
+        const struct etcd_rev *old = etcd_key_alive_at(k, INT64_MAX);
+        struct etcd_kvview v = {.key = etcd_key_bytes(k)};
+        struct etcd_rev rev = {.version = 0};
+        if (old == NULL)
+            continue;
+        deleted++;
+        if (x->p != NULL && r->prev_kv) {
+            etcd_pending_row(x->p, old, NULL);
+            x->p->parts[at].count++;
+        }
+        rv = add_row(x, v.key, &rev, etcd_kvbytes_make(x->kv->alloc, &v));
+    }
+    bns_counter_add(x->kv->m_delete, (uint64_t)deleted);
+    if (x->p != NULL) {
+        x->p->parts[at].total = deleted;
+        x->p->parts[at].header = now(x);
+    }
+    return rv;
+}
+
+static int exec_op(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)
+{
+    switch (op->request_case) {
+    case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_RANGE:
+        if (x->p != NULL) {
+            int64_t rev = op->request_range->revision;
+            etcd_range_resolve(x->kv, x->p, op->request_range, rev <= 0 ? now(x) : rev, now(x),
+                               true);
+        }
+        return BNS_OK;
+    case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT:
+        return etcd_exec_put(x, op->request_put, true);
+    case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_DELETE_RANGE:
+        return etcd_exec_delete(x, op->request_delete_range, true);
+    case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_TXN:
+        return etcd_exec_txn(x, op->request_txn, true);
+    default: /* refused before it was proposed; from a lying peer it is nothing */
+        if (x->p != NULL)
+            (void)etcd_pending_part(x->p, ETCD_PART_NONE, false); /* failure is kept in p */
+        return BNS_OK;
+    }
+}
+
+int etcd_exec_txn(struct etcd_exec *x, const Etcdserverpb__TxnRequest *t, bool nested)
+{
+    bool yes = x->ev->path.ptr[x->ev->path_pos++] != 0;
+    size_t n = yes ? t->n_success : t->n_failure;
+    int rv = BNS_OK;
+
+    if (x->p != NULL) {
+        size_t at = etcd_pending_part(x->p, ETCD_PART_TXN, nested);
+        x->p->parts[at].succeeded = yes;
+        x->p->parts[at].children = (uint32_t)n;
+    }
+    for (size_t i = 0; i < n && rv == BNS_OK; i++)
+        rv = exec_op(x, yes ? t->success[i] : t->failure[i]);
+    return rv;
+}

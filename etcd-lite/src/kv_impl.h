@@ -1,0 +1,233 @@
+/* kv_impl.h - what the files of the key-value store share. Everything here is the loop's. */
+#ifndef ETCD_KV_IMPL_H
+#define ETCD_KV_IMPL_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "cache.h"
+#include "index.h"
+#include "kv.h"
+#include "kvbytes.h"
+#include "revstore.h"
+
+extern const struct etcd_status etcd_ok, etcd_compacted, etcd_future, etcd_no_key, etcd_no_lease;
+extern const struct etcd_status etcd_no_memory, etcd_stopped, etcd_damaged;
+
+/* ---- answers under way (pending.c) ---------------------------------------------------------- */
+enum etcd_part_kind { /* 1 .. 4: the field numbers of ResponseOp */
+                      ETCD_PART_NONE,
+                      ETCD_PART_RANGE,
+                      ETCD_PART_PUT,
+                      ETCD_PART_DELETE,
+                      ETCD_PART_TXN,
+                      ETCD_PART_COMPACT,
+                      ETCD_PART_HASH
+};
+
+/* One response message; the parts of a pending answer are a tree in pre-order. */
+struct etcd_part {
+    uint8_t kind;
+    bool nested;         /* in a txn: with a header of its own */
+    bool more;           /* RANGE */
+    bool succeeded;      /* TXN */
+    bool strip;          /* RANGE: keys_only, values are taken out of what was read */
+    bool by_value;       /* RANGE: sort by value and cut to limit once the values are there */
+    bool descending;     /* with by_value */
+    uint32_t children;   /* TXN: parts that follow, one tree each */
+    int64_t header;      /* revision in a nested header, 0 = an empty one */
+    int64_t total;       /* RANGE: count; DELETE: deleted; HASH: revision */
+    int64_t limit;       /* with by_value; HASH: compacted */
+    size_t first, count; /* rows */
+    size_t bytes;        /* measured */
+    uint32_t hash;
+};
+
+#define ETCD_INLINE_ROWS 2
+struct etcd_pending {
+    struct bns_list node; /* kv->pendings while the store is asked, kv->physical */
+    struct etcd_kv *kv;
+    uint64_t seq;
+    int64_t revision;
+    struct etcd_waiter *waiter; /* a write's; NULL = a read, or nobody waits any more */
+    etcd_done *done;            /* a read's */
+    void *arg;
+    bool failed; /* no memory for a row or a part */
+    struct etcd_row *rows;
+    size_t rows_count, rows_cap;
+    struct etcd_part *parts;
+    size_t parts_count, parts_cap;
+    uint64_t bytes; /* of rows that the store is asked for */
+    struct etcd_store_job job;
+    struct etcd_row rows_inline[ETCD_INLINE_ROWS];
+    struct etcd_part parts_inline[1];
+};
+
+struct etcd_pending *etcd_pending_new(struct etcd_kv *kv); /* NULL: no memory */
+void etcd_pending_free(struct etcd_pending *p);
+/* Index of a new part (zeroed). Without memory p->failed is set and 0 returned. */
+size_t etcd_pending_part(struct etcd_pending *p, enum etcd_part_kind kind, bool nested);
+/* kv: the row's bytes when they are known (a reference is taken over), else NULL. */
+void etcd_pending_row(struct etcd_pending *p, const struct etcd_rev *r, struct bns_rcbuf *kv);
+/* Fetches what is missing, then answers; p is gone then. May answer inside. */
+void etcd_pending_run(struct etcd_pending *p);
+/* Answers with an error; p is gone. */
+void etcd_pending_refuse(struct etcd_pending *p, struct etcd_status why);
+void etcd_refuse(etcd_done *done, void *arg, struct etcd_status why);
+
+/* answer.c */
+void etcd_pending_finish(struct etcd_pending *p); /* all rows are there */
+
+/* ---- values that decide (txn.c) ------------------------------------------------------------- */
+/* Rows whose bytes a compare or an ignore_* option needs. Evaluation is a pure function of the
+ * state that is run again when the missing rows have been read. */
+struct etcd_eval {
+    struct etcd_kv *kv;
+    struct etcd_row *have; /* sorted by (main, sub) but for the missing ones behind `sorted` */
+    size_t count, cap, sorted;
+    struct bns_buf path; /* a byte a txn, in pre-order: which branch */
+    size_t path_pos;
+    struct etcd_store_job job;
+    void (*resume)(struct etcd_eval *ev); /* the missing rows have been read */
+};
+void etcd_eval_init(struct etcd_eval *ev, struct etcd_kv *kv);
+void etcd_eval_reset(struct etcd_eval *ev);
+void etcd_eval_free(struct etcd_eval *ev);
+void etcd_eval_fetch(struct etcd_eval *ev); /* ev->resume later; rows that are gone are dropped */
+/* The bytes of a row that was read or kept for exec.c, borrowed; NULL = not here. */
+struct bns_rcbuf *etcd_eval_find(const struct etcd_eval *ev, const struct etcd_rev *r);
+
+enum etcd_step { ETCD_GO, ETCD_MISSING, ETCD_REFUSED, ETCD_NOMEM };
+/* Which branches a txn takes at revision `rev`, into ev->path. GO, MISSING, NOMEM. */
+enum etcd_step etcd_txn_path(struct etcd_eval *ev, const Etcdserverpb__TxnRequest *t, int64_t rev);
+/* Would every operation on the path work? GO, MISSING, REFUSED (*why), NOMEM. */
+enum etcd_step etcd_txn_check(struct etcd_eval *ev, const Etcdserverpb__TxnRequest *t, int64_t rev,
+                              struct etcd_status *why);
+enum etcd_step etcd_put_check(struct etcd_eval *ev, const Etcdserverpb__PutRequest *r, int64_t rev,
+                              struct etcd_status *why);
+
+/* exec.c: what changes the state. p may be NULL: no answer is wanted. BNS_E_NOMEM. */
+struct etcd_exec {
+    struct etcd_kv *kv;
+    struct etcd_eval *ev;
+    struct etcd_pending *p;
+    int64_t begin;    /* the revision before */
+    uint32_t changes; /* rows so far: the next sub revision */
+};
+BNS_MUST_CHECK int etcd_exec_put(struct etcd_exec *x, const Etcdserverpb__PutRequest *r,
+                                 bool nested);
+BNS_MUST_CHECK int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest *r,
+                                    bool nested);
+BNS_MUST_CHECK int etcd_exec_txn(struct etcd_exec *x, const Etcdserverpb__TxnRequest *t,
+                                 bool nested);
+
+/* range.c: one RANGE part and its rows at revision `rev`, in p. */
+void etcd_range_resolve(struct etcd_kv *kv, struct etcd_pending *p,
+                        const Etcdserverpb__RangeRequest *r, int64_t rev, int64_t header,
+                        bool nested);
+/* The revision to read at, 0 = refused. */
+int64_t etcd_range_revision(const struct etcd_kv *kv, int64_t wanted, int64_t now,
+                            struct etcd_status *why);
+void etcd_reads_refuse(struct etcd_kv *kv); /* those that wait */
+void etcd_reads_pump(struct etcd_kv *kv);   /* takes waiting reads as far as bounds allow */
+
+/* ---- the store object ----------------------------------------------------------------------- */
+struct etcd_apply {
+    const struct bns_raft_entry *entries;
+    size_t count, pos;
+    bns_sm_done *done;
+    void *arg;
+    bool active, running, reading;
+    struct etcd_eval eval;
+    struct bns_arena arena; /* of the entry at pos, while it is unpacked */
+    Etcdserverpb__InternalRaftRequest *req;
+};
+
+struct etcd_compaction {
+    bool running, submitted;
+    uint64_t after_seq; /* answers older than this may still read what goes */
+    int64_t at;
+    struct bns_buf cursor; /* the next key to look at */
+    bool at_end;
+    struct etcd_row *rows; /* out of the index, to be deleted */
+    size_t rows_count, rows_cap, rows_pos;
+    struct etcd_store_job job;
+    struct bns_task task;
+    bool posted;
+};
+
+struct etcd_install {
+    bool active;    /* between install_end and its done: no reads */
+    bool submitted; /* the store is busy with it */
+    struct bns_raft_snapmeta meta;
+    struct etcd_store_job job;
+    bns_sm_done *done;
+    void *arg;
+};
+
+struct etcd_kv {
+    struct bns_env *env;
+    const struct bns_alloc *alloc;
+    struct etcd_store *store;
+    struct etcd_index index;
+    struct etcd_cache cache;
+    uint64_t quota_bytes, queue_bytes, read_bytes;
+    bool dead, stopping;
+
+    struct etcd_meta now;     /* as applied; compact_scheduled = the logical compacted revision */
+    struct etcd_meta durable; /* as the last checkpoint left it */
+    uint64_t db_bytes, db_bytes_used;
+
+    struct etcd_row *rows; /* applied, not yet given to the store */
+    size_t rows_count, rows_cap;
+    uint64_t rows_bytes;
+    bool meta_dirty;
+    uint64_t queued_bytes; /* given to the store, not yet written */
+    uint64_t jobs;         /* in the store */
+    uint64_t hashing;      /* HashKV requests under way */
+
+    struct etcd_apply apply;
+    struct bns_hmap waiters;
+    uint64_t seed;
+    struct bns_list pendings; /* by seq */
+    uint64_t seq;
+    uint64_t reading_bytes;
+    struct bns_list reads;    /* requests that wait for bounds or for an install */
+    struct bns_list physical; /* answers that wait for the compaction to end */
+    bool pumping;
+    struct etcd_compaction compact;
+    struct etcd_install install;
+    void (*drained)(void *arg);
+    void *drained_arg;
+    struct bns_task drain_task;
+    bool drain_posted;
+    struct bns_counter *m_put, *m_delete, *m_range, *m_txn;
+};
+
+/* kv.c */
+void etcd_kv_fatal(struct etcd_kv *kv, int code, const char *text);
+/* Submits with counting; every done callback calls etcd_kv_job_over first and returns when false.
+ * */
+void etcd_kv_submit(struct etcd_kv *kv, struct etcd_store_job *j);
+BNS_MUST_CHECK bool etcd_kv_job_over(struct etcd_kv *kv, struct etcd_store_job *j);
+void etcd_kv_check_drained(struct etcd_kv *kv);
+void etcd_kv_flush(struct etcd_kv *kv); /* rows and meta to the store */
+BNS_MUST_CHECK int etcd_kv_push_row(struct etcd_kv *kv, int64_t main, uint32_t sub,
+                                    struct bns_rcbuf *kv_bytes); /* takes the reference over */
+int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns_slice bytes);
+struct bns_slice etcd_bytes(ProtobufCBinaryData d);
+
+/* apply.c */
+void etcd_apply_step(struct etcd_kv *kv);
+void etcd_sm_apply(void *sm, const struct bns_raft_entry *e, size_t n, bns_sm_done *done,
+                   void *arg);
+
+/* compact.c */
+struct etcd_status etcd_compact_apply(struct etcd_kv *kv, int64_t at);
+void etcd_compact_kick(struct etcd_kv *kv);   /* goes on when nothing stands in the way */
+void etcd_compact_resume(struct etcd_kv *kv); /* what a restart or a snapshot left unfinished */
+
+/* kv_snap.c */
+void etcd_install_kick(struct etcd_kv *kv); /* goes on when no read is in the way */
+extern const struct bns_sm_ops etcd_sm_ops;
+
+#endif
