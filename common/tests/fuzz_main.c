@@ -36,13 +36,15 @@ static struct {
     uint64_t run;
 } now; /* what runs at this moment: for the crash report */
 
-static void on_crash(int number)
+/* Present when a sanitizer is linked in; it ends the process without a signal. */
+void __sanitizer_set_death_callback(void (*fn)(void)) __attribute__((weak));
+
+static void save_input(void)
 {
     static const char text[] = "fuzz: the input that failed is in crash-<seed>-<run>.bin\n";
     char name[64];
     FILE *f;
 
-    (void)number;
     (void)snprintf(name, sizeof name, "crash-%llx-%llu.bin", (unsigned long long)now.seed,
                    (unsigned long long)now.run);
     f = fopen(name, "wb");
@@ -51,6 +53,12 @@ static void on_crash(int number)
         (void)fclose(f);
     }
     (void)!write(STDERR_FILENO, text, sizeof text - 1);
+}
+
+static void on_crash(int number)
+{
+    (void)number;
+    save_input();
     _exit(77);
 }
 
@@ -194,7 +202,10 @@ int main(int argc, char **argv)
     struct bns_prng p;
 
     (void)sigaction(SIGABRT, &act, NULL); /* without it a crash only loses its report */
-    (void)sigaction(SIGSEGV, &act, NULL);
+    if (__sanitizer_set_death_callback != NULL)
+        __sanitizer_set_death_callback(save_input);
+    else
+        (void)sigaction(SIGSEGV, &act, NULL);
     now.seed = number_from("BNS_SEED", 1);
     bns_prng_seed(&p, now.seed);
     for (int i = 1; i < argc; i++)
