@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "codec/pb.h"
 #include "codec/pb_json.h"
 #include "pb_test.pb-c.h"
 #include "sim/heap.h"
@@ -235,6 +236,41 @@ static void a_full_arena_is_no_memory(void **state)
     }
 }
 
+/* The bytes that Google's protoc makes of the same message (protoc --encode=bns.test.All). */
+static void json_packs_to_what_protoc_encodes(void **state)
+{
+    static const char want[] =
+        "08f9ffffffffffffffff01100f1df7ffffff20f6ffffffffffffffff0128ffffffffffff"
+        "ffffff0131f4ffffffffffffff38ffffffff0f450e00000048ffffffffffffffffff0151"
+        "10000000000000005dcdcccc3d619a9999999999b93f680170feffffffffffffffff017a"
+        "0368c3a982010200ff8a01150a016e10ffffffffffffffffff011a030a01631a00900101"
+        "9001ffffffffffffffffff019a01080700000008000000a2010301d804aa0100aa010162"
+        "b2010178ba01021005c00101c00100d2010170e00163";
+    static const char json[] =
+        "{\"i32\":-7,\"s32\":-8,\"sf32\":-9,\"i64\":-10,\"s64\":\"-9223372036854775808\",\"sf64\":-12,"
+        "\"u32\":4294967295,\"f32\":14,\"u64\":18446744073709551615,\"f64\":16,\"flt\":0.1,\"dbl\":0.1,"
+        "\"flag\":true,\"colour\":\"BLUE\",\"text\":\"h\\u00e9\",\"blob\":\"AP8=\",\"inner\":{\"name\":"
+        "\"n\",\"number\":-1,\"children\":[{\"name\":\"c\"},{}]},\"nums\":[1,-1],\"packed_fixed\":[7,8],"
+        "\"packed_zigzag\":[-1,300],\"texts\":[\"\",\"b\"],\"blobs\":[\"eA==\"],\"inners\":[{\"number\":"
+        "5}],\"colours\":[\"RED\",\"NONE\"],\"pick_text\":\"p\",\"two_part_name\":99}";
+    ProtobufCMessage *msg = NULL;
+    struct bns_slice out = {NULL, 0};
+    struct bns_arena a;
+    struct bns_buf hex;
+
+    (void)state;
+    bns_arena_init(&a, bns_alloc_libc(), 1 << 20);
+    bns_buf_init(&hex, bns_alloc_libc(), 4096);
+    assert_int_equal(bns_pb_from_json(all, BNS_LIT(json), 10000, &a, &msg, NULL), BNS_OK);
+    assert_int_equal(bns_pb_pack_arena(msg, &a, &out), BNS_OK);
+    for (size_t i = 0; i < out.len; i++)
+        assert_int_equal(bns_buf_fmt(&hex, "%02x", out.ptr[i]), BNS_OK);
+    assert_int_equal(bns_buf_byte(&hex, 0), BNS_OK);
+    assert_string_equal((char *)hex.ptr, want);
+    bns_buf_free(&hex);
+    bns_arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +280,7 @@ int main(void)
         cmocka_unit_test(conversion_survives_oom),
         cmocka_unit_test(json_is_not_written_by_halves),
         cmocka_unit_test(a_full_arena_is_no_memory),
+        cmocka_unit_test(json_packs_to_what_protoc_encodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
