@@ -227,6 +227,21 @@ static void strike_rot(struct bns_world *w, struct sim_node *n)
         bns_world_note(w, "rot missed");
 }
 
+static void room_again(struct sim_event *e)
+{
+    sim_node_disk(&((struct bns_world *)e->ctx)->nodes[e->n]);
+}
+
+/* The disk is as full as it is, until later. */
+static void strike_full(struct bns_world *w, struct sim_node *n)
+{
+    uint64_t ns = bns_prng_below(&w->prng_nemesis, w->cfg.nemesis.full_max_ns + 1);
+
+    bns_world_note(w, "%s disk full", n->host);
+    bns_vfs_mem_config(n->vfs)->capacity_bytes = bns_vfs_mem_stats(n->vfs).used_bytes + 1;
+    sim_at(w, NULL, w->now + ns, "room", room_again, w)->n = n->id;
+}
+
 static void strike_server(struct bns_world *w, unsigned id)
 {
     const struct bns_world_nemesis *f = &w->cfg.nemesis;
@@ -241,6 +256,10 @@ static void strike_server(struct bns_world *w, unsigned id)
         bns_world_jump(w, id, (int64_t)bns_prng_below(p, 120001) - 60000);
     if (bns_prng_chance(p, f->reset))
         bns_world_reset_one(w, id, bns_prng_chance(p, f->half_open));
+    if (f->full > 0 && bns_prng_chance(p, f->full))
+        strike_full(w, n);
+    if (f->oom > 0 && bns_prng_chance(p, f->oom))
+        bns_test_heap_fail_at(n->heap, 1 + (int)bns_prng_below(p, 100));
     if (id < w->cfg.victims && n->state == BNS_NODE_UP && bns_prng_chance(p, w->cfg.disk.rot))
         strike_rot(w, n);
     for (unsigned to = 0; to < w->cfg.nodes && f->clog > 0; to++) {
@@ -297,6 +316,7 @@ void bns_world_heal(struct bns_world *w)
         struct sim_node *n = &w->nodes[id];
         sim_node_disk(n);
         bns_vfs_mem_fail_at(n->vfs, 0, BNS_VFAULT_NONE);
+        bns_test_heap_fail_at(n->heap, 0);
         n->cut_soon = false;
         bns_world_drift(w, id, 0);
         if (n->state == BNS_NODE_UP && n->paused_until > w->now)

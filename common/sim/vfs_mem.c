@@ -684,6 +684,7 @@ struct bns_vfs_mem_stats bns_vfs_mem_stats(struct bns_vfs *v)
     s = fs->stats;
     s.sectors_lost = fs->names.store.sectors_lost;
     s.entries_lost = fs->names.entries_lost;
+    s.used_bytes = fs->names.store.used_bytes;
     pthread_mutex_unlock(&fs->lock);
     return s;
 }

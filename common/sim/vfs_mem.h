@@ -89,6 +89,7 @@ struct bns_vfs_mem_stats {
     uint64_t cuts;
     uint64_t sectors_lost; /* unsynced sectors that did not survive a cut */
     uint64_t entries_lost; /* unsynced entry changes that did not survive a cut */
+    uint64_t used_bytes;   /* now */
 };
 
 BNS_MUST_CHECK int bns_vfs_mem_new(const struct bns_alloc *alloc, uint64_t seed,

@@ -58,6 +58,9 @@ struct bns_world_nemesis { /* chances per tick of 100 ms, while the nemesis is o
     uint32_t drift_max_ppm;
     double reset;     /* of each server: one of its connections */
     double half_open; /* share of resets that only one end hears of */
+    double full;      /* of each server: its disk has no room for a while. Not in the swarm */
+    uint64_t full_max_ns;
+    double oom; /* of each server: one of its next 100 allocations fails. Not in the swarm */
 };
 
 struct bns_world_config {

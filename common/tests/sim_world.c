@@ -355,6 +355,11 @@ static struct outcome run(uint64_t seed, bool violent, uint32_t mutant)
     uint64_t before;
 
     assert_non_null(sh);
+    if (violent && seed % 2 == 0) {
+        cfg.nemesis.full = 0.002;
+        cfg.nemesis.full_max_ns = 3 * BNS_SEC;
+        cfg.nemesis.oom = 0.002;
+    }
     cfg.mutant = mutant;
     assert_int_equal(bns_world_new(seed, &cfg, &w), BNS_OK);
     if (getenv("BNS_TRACE") != NULL)
