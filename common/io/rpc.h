@@ -42,10 +42,60 @@ BNS_MUST_CHECK int bns_rpc_server_listen(struct bns_rpc_server *s, const char *h
 void bns_rpc_server_adopt(struct bns_rpc_server *s, struct bns_stream *stream,
                           struct bns_slice read_so_far);
 /* Closes all connections; no callback runs afterwards; requests not yet answered may still be
- * replied to (dropped). NULL is fine. */
+ * replied to (dropped); open streams are told BNS_E_OFF first. NULL is fine. */
 void bns_rpc_server_free(struct bns_rpc_server *s);
 /* payload is copied. code: BNS_OK or an error code, which the caller's done gets. */
 void bns_rpc_reply(struct bns_rpc_request *r, int code, struct bns_slice payload);
+
+/* ---- streams: many messages each way, with back-pressure ------------------------------------- */
+/* A stream is opened by the dialler; its method has BNS_RPC_STREAM_BIT set. Each side may have sent
+ * BNS_RPC_WINDOW bytes that the other has not acknowledged, so a slow receiver slows the sender and
+ * nothing piles up. Use a peer of its own for bulk, so that it does not delay small messages. */
+#define BNS_RPC_STREAM_BIT 0x8000u
+#define BNS_RPC_WINDOW (1024u * 1024)
+
+struct bns_rpc_peer;
+struct bns_rpc_stream;
+
+/* Any of these may close the stream, free the peer or the server. */
+struct bns_rpc_stream_events {
+    /* Borrowed for the call. bns_rpc_stream_ack() when the bytes have been dealt with. */
+    void (*on_data)(void *arg, struct bns_slice data);
+    void (*on_end)(void *arg);      /* the other side sends no more; may be NULL */
+    void (*on_writable)(void *arg); /* room again after BNS_E_BUSY; may be NULL */
+    /* Once, last, unless we closed it: the code of the server's close, BNS_E_CANCELED by the
+     * dialler or with the peer, BNS_E_OFF with the connection. */
+    void (*on_close)(void *arg, int code);
+};
+
+/* Calls bns_rpc_stream_accept() or bns_rpc_stream_close() before it returns. */
+typedef void bns_rpc_stream_fn(void *arg, struct bns_rpc_stream *s, uint64_t from, uint16_t method,
+                               struct bns_slice payload);
+/* arg as given to bns_rpc_server_new(). Without it streams are refused as BNS_E_UNSUPPORTED. */
+void bns_rpc_server_streams(struct bns_rpc_server *s, bns_rpc_stream_fn *fn);
+void bns_rpc_stream_accept(struct bns_rpc_stream *s, const struct bns_rpc_stream_events *ev,
+                           void *arg);
+
+struct bns_rpc_stream_options {
+    uint16_t method; /* with BNS_RPC_STREAM_BIT */
+    struct bns_slice payload;
+    const struct bns_rpc_stream_events *ev; /* copied */
+    void *arg;
+};
+/* The payload is copied. BNS_E_OFF: not connected; BNS_E_BUSY: too many streams; BNS_E_NOMEM. */
+BNS_MUST_CHECK int bns_rpc_stream_open(struct bns_rpc_peer *p,
+                                       const struct bns_rpc_stream_options *o,
+                                       struct bns_rpc_stream **out);
+/* One message of at most BNS_RPC_WINDOW bytes, borrowed until release. BNS_E_BUSY: no room now,
+ * on_writable follows; BNS_E_TOOBIG; BNS_E_OFF: after our end; BNS_E_NOMEM. On error release does
+ * not run, and the stream goes on. */
+BNS_MUST_CHECK int bns_rpc_stream_write(struct bns_rpc_stream *s, const struct bns_slice *v,
+                                        size_t n, bns_release_fn *release, void *arg);
+void bns_rpc_stream_ack(struct bns_rpc_stream *s, size_t bytes);
+void bns_rpc_stream_end(struct bns_rpc_stream *s); /* we send no more */
+/* The server answers `code`, the dialler cancels (code is ignored). s is gone, on_close does not
+ * run. */
+void bns_rpc_stream_close(struct bns_rpc_stream *s, int code);
 
 /* ---- peer: a connection that we dial, and dial again (backoff 50 ms .. 1 s with jitter) ------ */
 struct bns_rpc_peer;

@@ -119,7 +119,7 @@ int bns_rpc_conn_send_copy(struct bns_rpc_conn *c, const struct bns_frame *f)
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
-void bns_rpc_conn_drop(struct bns_rpc_conn *c, bool now)
+static void cut(struct bns_rpc_conn *c, bool now)
 {
     if (c->dead)
         return;
@@ -131,15 +131,34 @@ void bns_rpc_conn_drop(struct bns_rpc_conn *c, bool now)
         bns_stream_close(c->stream);
 }
 
-/* Drops, and tells the owner. */
+void bns_rpc_conn_drop(struct bns_rpc_conn *c, bool now)
+{
+    c->ops = NULL;
+    cut(c, now);
+    bns_rpc_streams_end(c, c->dials ? BNS_E_CANCELED : BNS_E_OFF);
+}
+
+void bns_rpc_conn_break(struct bns_rpc_conn *c)
+{
+    if (!c->dead)
+        bns_stream_reset(c->stream); /* on_close tells the rest */
+}
+
+/* Tells the streams, then the owner, who may have left meanwhile. */
+static void tell(struct bns_rpc_conn *c, int code)
+{
+    bns_rpc_streams_end(c, BNS_E_OFF);
+    if (c->ops != NULL)
+        c->ops->on_dead(c->owner, code);
+    c->ops = NULL;
+}
+
 static void die(struct bns_rpc_conn *c, int code, bool now)
 {
-    const struct bns_rpc_conn_ops *ops = c->ops;
-
     if (c->dead)
         return;
-    bns_rpc_conn_drop(c, now);
-    ops->on_dead(c->owner, code);
+    cut(c, now);
+    tell(c, code);
 }
 
 static void warn(struct bns_rpc_conn *c, int code, const char *why)
@@ -161,7 +180,7 @@ static void on_close(void *arg, int code)
     if (!c->dead) {
         c->dead = true;
         bns_timer_stop(c->env, &c->timer);
-        c->ops->on_dead(c->owner, code == BNS_OK ? BNS_E_DROPPED : code);
+        tell(c, code == BNS_OK ? BNS_E_DROPPED : code);
     }
     bns_frame_reader_free(&c->reader);
     bns_free(c->env->alloc, c);
@@ -216,11 +235,23 @@ fail:
 static int got_frame(struct bns_rpc_conn *c, const struct bns_frame *f)
 {
     struct bns_frame pong = {.kind = BNS_FRAME_PONG, .id = f->id};
+    bool found = false;
     int rv;
 
     if (!c->greeted)
         return got_hello(c, f);
     switch (f->kind) {
+    case BNS_FRAME_DATA:
+    case BNS_FRAME_END:
+    case BNS_FRAME_CREDIT:
+        rv = bns_rpc_streams_frame(c, f, &found); /* late ones find none */
+        break;
+    case BNS_FRAME_RESPONSE:
+    case BNS_FRAME_CANCEL:
+        rv = bns_rpc_streams_frame(c, f, &found);
+        if (rv == BNS_OK && !found)
+            rv = c->ops->on_frame(c->owner, f);
+        break;
     case BNS_FRAME_PING:
         return bns_rpc_conn_send_copy(c, &pong);
     case BNS_FRAME_PONG:
@@ -276,11 +307,14 @@ static void on_writable(void *arg)
 {
     struct bns_rpc_conn *c = arg;
 
-    if (c->dead || !c->held)
+    if (c->dead)
         return;
-    c->held = false;
-    c->heard_ns = bns_now_ns(c->env); /* we did not listen meanwhile */
-    bns_stream_read(c->stream, true);
+    if (c->held) {
+        c->held = false;
+        c->heard_ns = bns_now_ns(c->env); /* we did not listen meanwhile */
+        bns_stream_read(c->stream, true);
+    }
+    bns_rpc_streams_wake(c);
 }
 
 static void on_timer(void *arg)
@@ -311,6 +345,7 @@ const struct bns_stream_events bns_rpc_conn_events = {
 void bns_rpc_conn_init(struct bns_rpc_conn *c)
 {
     bns_frame_reader_init(&c->reader, c->env->alloc, STRANGER_BYTES);
+    bns_list_init(&c->streams);
     bns_timer_init(&c->timer, on_timer, c);
     c->heard_ns = bns_now_ns(c->env);
     bns_timer_start(c->env, &c->timer, c->heard_ns + BNS_RPC_PING_NS);

@@ -27,9 +27,12 @@ struct bns_rpc_conn {
     struct bns_stream *stream;
     struct bns_frame_reader reader;
     struct bns_rpc_identity me;
-    const struct bns_rpc_conn_ops *ops;
+    const struct bns_rpc_conn_ops *ops; /* NULL: the owner has left */
     void *owner;
     struct bns_timer timer;
+    struct bns_list streams; /* struct bns_rpc_stream */
+    size_t streams_count;
+    uint64_t streams_pass; /* of waking those that wait for room */
     uint64_t heard_ns;
     uint64_t *warned_ns; /* the owner's, for the warning a minute */
     uint32_t queue_max;
@@ -49,5 +52,17 @@ void bns_rpc_conn_drop(struct bns_rpc_conn *c, bool now);
 int bns_rpc_conn_send(struct bns_rpc_conn *c, const struct bns_frame *f, const struct bns_slice *v,
                       size_t n, bns_release_fn *release, void *arg);
 int bns_rpc_conn_send_copy(struct bns_rpc_conn *c, const struct bns_frame *f);
+/* Something cannot be told to the other side: the connection breaks, in a later turn. */
+void bns_rpc_conn_break(struct bns_rpc_conn *c);
+
+/* rpc_stream.c */
+struct bns_rpc_stream *bns_rpc_stream_new(struct bns_rpc_conn *c, uint64_t id, uint16_t method);
+void bns_rpc_stream_forget(struct bns_rpc_stream *s); /* without a word to anyone */
+void bns_rpc_stream_opened(struct bns_rpc_stream *s, bns_rpc_stream_fn *fn, void *arg,
+                           uint64_t from, struct bns_slice payload);
+/* DATA, END, CREDIT; CANCEL and RESPONSE when *found. Error: the connection is dropped with it. */
+int bns_rpc_streams_frame(struct bns_rpc_conn *c, const struct bns_frame *f, bool *found);
+void bns_rpc_streams_wake(struct bns_rpc_conn *c);
+void bns_rpc_streams_end(struct bns_rpc_conn *c, int code);
 
 #endif

@@ -371,6 +371,33 @@ void bns_rpc_peer_free(struct bns_rpc_peer *p)
     leave(p);
 }
 
+int bns_rpc_stream_open(struct bns_rpc_peer *p, const struct bns_rpc_stream_options *o,
+                        struct bns_rpc_stream **out)
+{
+    struct bns_frame f = {
+        .kind = BNS_FRAME_REQUEST, .method = o->method, .id = ++p->next_id, .payload = o->payload};
+    struct bns_rpc_stream *s;
+    int rv;
+
+    BNS_ASSERT((o->method & BNS_RPC_STREAM_BIT) != 0);
+    if (!p->up)
+        return BNS_E_OFF;
+    rv = room_for(p, &o->payload, 1, &(size_t){0});
+    if (rv != BNS_OK)
+        return rv;
+    s = bns_rpc_stream_new(p->c, f.id, o->method);
+    if (s == NULL)
+        return BNS_E_BUSY;
+    rv = bns_rpc_conn_send_copy(p->c, &f);
+    if (rv != BNS_OK) {
+        bns_rpc_stream_forget(s);
+        return rv;
+    }
+    bns_rpc_stream_accept(s, o->ev, o->arg);
+    *out = s;
+    return BNS_OK;
+}
+
 bool bns_rpc_peer_up(const struct bns_rpc_peer *p)
 {
     return p->up;

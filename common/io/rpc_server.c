@@ -23,6 +23,7 @@ struct bns_rpc_server {
     struct bns_env *env;
     struct bns_rpc_identity me;
     const struct bns_rpc_handler *h;
+    bns_rpc_stream_fn *on_stream;
     void *arg;
     struct bns_listener *listener;
     struct bns_list conns;
@@ -76,6 +77,23 @@ static int on_hello(void *owner, const struct bns_hello *h, struct bns_err *err)
     return BNS_OK;
 }
 
+static int on_open(struct server_conn *sc, const struct bns_frame *f)
+{
+    struct bns_rpc_server *s = sc->s;
+    struct bns_frame no = {.kind = BNS_FRAME_RESPONSE, .method = f->method, .id = f->id};
+    struct bns_rpc_stream *st = NULL;
+
+    no.aux = (uint32_t)-BNS_E_UNSUPPORTED;
+    if (s->on_stream == NULL)
+        return bns_rpc_conn_send_copy(sc->c, &no);
+    no.aux = (uint32_t)-BNS_E_BUSY;
+    st = bns_rpc_stream_new(sc->c, f->id, f->method);
+    if (st == NULL)
+        return bns_rpc_conn_send_copy(sc->c, &no);
+    bns_rpc_stream_opened(st, s->on_stream, s->arg, sc->from, f->payload);
+    return BNS_OK;
+}
+
 static int on_request(struct server_conn *sc, const struct bns_frame *f)
 {
     struct bns_rpc_server *s = sc->s;
@@ -122,7 +140,7 @@ static int on_frame(void *owner, const struct bns_frame *f)
             s->h->on_oneway(s->arg, sc->from, f->method, f->payload);
         return BNS_OK;
     case BNS_FRAME_REQUEST:
-        return on_request(sc, f);
+        return (f->method & BNS_RPC_STREAM_BIT) != 0 ? on_open(sc, f) : on_request(sc, f);
     case BNS_FRAME_CANCEL:
         on_cancel(sc, f->id);
         return BNS_OK;
@@ -196,6 +214,11 @@ int bns_rpc_server_new(struct bns_env *env, const struct bns_rpc_identity *id,
     return BNS_OK;
 }
 
+void bns_rpc_server_streams(struct bns_rpc_server *s, bns_rpc_stream_fn *fn)
+{
+    s->on_stream = fn;
+}
+
 int bns_rpc_server_listen(struct bns_rpc_server *s, const char *host, uint16_t port,
                           uint16_t *out_port, struct bns_err *err)
 {
@@ -233,11 +256,8 @@ void bns_rpc_reply(struct bns_rpc_request *r, int code, struct bns_slice payload
     BNS_ASSERT(code <= 0);
     if (sc != NULL) {
         request_part(r);
-        if (bns_rpc_conn_send_copy(sc->c, &f) != BNS_OK) {
-            /* the asker would wait for ever: let it see the connection break */
-            bns_rpc_conn_drop(sc->c, true);
-            conn_free(sc);
-        }
+        if (bns_rpc_conn_send_copy(sc->c, &f) != BNS_OK)
+            bns_rpc_conn_break(sc->c); /* or the asker would wait for nothing */
     }
     bns_free(r->env->alloc, r);
 }

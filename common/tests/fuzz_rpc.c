@@ -36,6 +36,51 @@ static void on_request(void *arg, struct bns_rpc_request *q, uint64_t from, uint
     bns_rpc_reply(q, method % 2 == 0 ? BNS_OK : BNS_E_BUSY, payload);
 }
 
+static void stream_data(void *arg, struct bns_slice data)
+{
+    struct bns_rpc_stream **s = arg;
+
+    if (data.len > 0 && data.ptr[0] == '!') {
+        bns_rpc_stream_close(*s, BNS_E_BUSY);
+        *s = NULL;
+        return;
+    }
+    bns_rpc_stream_ack(*s, data.len);
+    if (bns_rpc_stream_write(*s, &(struct bns_slice){(const uint8_t *)"x", 1}, 1, NULL, NULL) !=
+        BNS_OK)
+        bns_rpc_stream_end(*s);
+}
+static void stream_end(void *arg)
+{
+    bns_rpc_stream_end(*(struct bns_rpc_stream **)arg);
+}
+static void stream_close(void *arg, int code)
+{
+    (void)code;
+    *(struct bns_rpc_stream **)arg = NULL;
+}
+static const struct bns_rpc_stream_events stream_events = {
+    .on_data = stream_data, .on_end = stream_end, .on_close = stream_close};
+
+static struct bns_rpc_stream *streams[4];
+
+static void on_stream(void *arg, struct bns_rpc_stream *s, uint64_t from, uint16_t method,
+                      struct bns_slice payload)
+{
+    (void)arg;
+    (void)from;
+    (void)method;
+    (void)payload;
+    for (size_t i = 0; i < 4; i++) {
+        if (streams[i] == NULL) {
+            streams[i] = s;
+            bns_rpc_stream_accept(s, &stream_events, &streams[i]);
+            return;
+        }
+    }
+    bns_rpc_stream_close(s, BNS_E_BUSY);
+}
+
 static void say(struct side *d)
 {
     struct bns_slice v[2] = {bns_slice(d->hello, sizeof d->hello), d->in};
@@ -71,8 +116,10 @@ static void side_accept(void *arg, struct bns_stream *s)
 static void make_frames(struct bns_slice in, struct bns_buf *out)
 {
     while (in.len >= 5) {
-        struct bns_frame f = {
-            .kind = in.ptr[0] % 11, .method = in.ptr[1], .aux = in.ptr[2], .id = in.ptr[3]};
+        struct bns_frame f = {.kind = in.ptr[0] % 11,
+                              .method = (uint16_t)(in.ptr[1] << 8 | 1),
+                              .aux = in.ptr[2],
+                              .id = in.ptr[3]};
         size_t len = in.ptr[4] < in.len - 5 ? in.ptr[4] : in.len - 5;
 
         f.payload = bns_slice(in.ptr + 5, len);
@@ -106,6 +153,7 @@ static void attack_server(struct fake_env *f, struct side *d)
     uint16_t port;
 
     BNS_ASSERT(bns_rpc_server_new(&f->env, &id, &handler, NULL, &s) == BNS_OK);
+    bns_rpc_server_streams(s, on_stream);
     BNS_ASSERT(bns_rpc_server_listen(s, "127.0.0.1", 0, &port, NULL) == BNS_OK);
     make_hello(d, 2);
     BNS_ASSERT(bns_net_connect(&f->env, "h", port, &side_events, d, &d->s, NULL) == BNS_OK);
@@ -118,6 +166,7 @@ static void attack_peer(struct fake_env *f, struct side *d)
 {
     struct bns_rpc_identity id = {.node_id = 2};
     struct bns_rpc_peer_config cfg = {.host = "h", .node_id = 1};
+    struct bns_rpc_stream_options so = {.method = 0x8001, .ev = &stream_events, .arg = &streams[0]};
     struct bns_rpc_peer *p;
     struct bns_listener *l;
     size_t dones = 0;
@@ -129,7 +178,10 @@ static void attack_peer(struct fake_env *f, struct side *d)
     cfg.port = bns_listener_port(&f->env, l);
     BNS_ASSERT(bns_rpc_peer_new(&f->env, &id, &cfg, &p, NULL) == BNS_OK);
     BNS_ASSERT(bns_rpc_call(p, &o, NULL, 0) == BNS_OK);
-    fake_run_for(f, 3 * BNS_SEC);
+    fake_run_for(f, BNS_SEC);
+    if (bns_rpc_peer_up(p) && bns_rpc_stream_open(p, &so, &streams[0]) == BNS_OK && d->s != NULL)
+        say(d); /* again, with a stream open */
+    fake_run_for(f, 2 * BNS_SEC);
     bns_rpc_peer_free(p);
     BNS_ASSERT(dones == 1);
     bns_listener_close(&f->env, l);
@@ -148,6 +200,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     BNS_ASSERT(h != NULL);
     fake_init(&f, bns_test_heap_alloc(h));
     d.in = bns_slice(data + 1, size - 1);
+    memset(streams, 0, sizeof streams);
     bns_buf_init(&frames, f.env.alloc, SIZE_MAX / 2);
     if ((data[0] & 4) != 0) {
         make_frames(d.in, &frames);
@@ -163,6 +216,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bns_stream_reset(d.s);
     fake_free(&f);
     bns_buf_free(&frames);
+    for (size_t i = 0; i < 4; i++)
+        BNS_ASSERT(streams[i] == NULL); /* each was told its end */
     BNS_ASSERT(bns_test_heap_close(h, NULL) == 0);
     return 0;
 }
