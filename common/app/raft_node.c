@@ -1,16 +1,17 @@
 /* raft_node.c - the driver of one Raft core: inputs in, outputs carried out in their order.
  *
- * One turn of the loop gathers all proposals into one PROPOSE step (one WAL batch, one append a peer)
- * and all reads into one READ step. Outputs of a step are carried out before the next step:
+ * One turn of the loop gathers all proposals into one PROPOSE step (one WAL batch, one append a
+ * peer) and all reads into one READ step. Outputs of a step are carried out before the next step:
  *   PERSIST -> one WAL batch (raft_node_wal.c); its durability comes back as STORED
  *   SEND    -> encoded at once; sent at once or when its PERSIST is durable (raft_node_net.c)
  *   APPLY   -> queued; one batch at a time is with the state machine; done comes back as APPLIED
  *   READ_OK -> the reads of that cookie wait until the index is applied
- * A callback that leads to a further input while a step is under way (an apply that completes at once)
- * leaves a note that the outer step picks up, so the core is never entered twice.
+ * A callback that leads to a further input while a step is under way (an apply that completes at
+ * once) leaves a note that the outer step picks up, so the core is never entered twice.
  *
- * Checkpoints: after snapshot_entries or snapshot_bytes of applied entries the state machine is asked
- * to make them durable; what it then reports lets the core drop old entries and the WAL old segments.
+ * Checkpoints: after snapshot_entries or snapshot_bytes of applied entries the state machine is
+ * asked to make them durable; what it then reports lets the core drop old entries and the WAL old
+ * segments.
  */
 #include "app/raft_node_int.h"
 

@@ -1,10 +1,12 @@
 /* raft_node_boot.c - start-up: the WAL's records joined with what the state machine holds.
  *
- * Replay collects, for our group, the entries that are not truncated, the last hard state and the last
- * snapshot mark. The state machine says at which index (D) its durable data stand. Then
- *   - the log must reach from at most D + 1; older records may be gone (released), so when the log does
+ * Replay collects, for our group, the entries that are not truncated, the last hard state and the
+ * last snapshot mark. The state machine says at which index (D) its durable data stand. Then
+ *   - the log must reach from at most D + 1; older records may be gone (released), so when the log
+ *   does
  *     not begin right behind a known base, its first entry, which is applied, becomes the base;
- *   - a log that ends before D is one whose snapshot was installed right before a crash: the log starts
+ *   - a log that ends before D is one whose snapshot was installed right before a crash: the log
+ *   starts
  *     anew at D, and a snapshot mark says so in the WAL before anything else is written;
  *   - the same index with two terms, or a gap, is corruption: refuse.
  */
@@ -105,17 +107,19 @@ static int replay_record(void *arg, uint64_t lsn, uint32_t group, uint8_t type, 
                        (unsigned long long)lsn, type, p.len);
 }
 
-static void static_conf(const struct bns_raft_node *n, struct bns_raft_conf *out)
+void bns_rn_conf_default(const struct bns_raft_node *n, struct bns_raft_conf *out)
 {
+    if (out->voters_count > 0)
+        return;
     memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < n->cfg.peers_count; i++) {
+    for (size_t i = 0; i < n->peers_count; i++) {
         size_t at = out->voters_count++;
 
-        while (at > 0 && out->voters[at - 1] > n->cfg.peers[i].id) {
+        while (at > 0 && out->voters[at - 1] > n->peers[i].addr.id) {
             out->voters[at] = out->voters[at - 1];
             at--;
         }
-        out->voters[at] = n->cfg.peers[i].id;
+        out->voters[at] = n->peers[i].addr.id;
     }
 }
 
@@ -201,13 +205,12 @@ int bns_rn_boot(struct bns_raft_node *n, struct bns_err *err)
     bool anew = false;
     int rv;
 
-    static_conf(n, &r.base.conf);
+    bns_rn_conf_default(n, &r.base.conf);
     rv = bns_wal_open(n->env, &n->cfg.wal, replay_record, &r, &n->wal, err);
     if (rv != BNS_OK)
         goto out;
     n->ops->durable(n->sm, &d);
-    if (d.conf.voters_count == 0)
-        static_conf(n, &d.conf);
+    bns_rn_conf_default(n, &d.conf);
     rv = join(&r, &d, &boot, &anew);
     if (rv != BNS_OK)
         goto out;

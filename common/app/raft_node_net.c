@@ -1,8 +1,8 @@
 /* raft_node_net.c - messages between members: one dialled connection a peer, one-way frames.
  *
  * A message is encoded at once (entry data are shared, not copied) and leaves when the PERSIST it
- * depends on is durable. What cannot be sent is dropped: Raft repeats it. A connection that breaks is
- * told to the core (UNREACHABLE), which goes back to probing that peer.
+ * depends on is durable. What cannot be sent is dropped: Raft repeats it. A connection that breaks
+ * is told to the core (UNREACHABLE), which goes back to probing that peer.
  */
 #include "app/raft_node_int.h"
 

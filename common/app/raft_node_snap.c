@@ -8,10 +8,11 @@
  *   3 END     u32 crc32c of all data
  * reply payload: u64 offset that the receiver wants next.
  *
- * The sender has one request open at a time. When a request fails it dials again, repeats BEGIN with the
- * same stream number, and goes on at the offset that the receiver names. The receiver hands each chunk
- * to its state machine, which keeps them beside the live data; END makes the core decide whether the
- * snapshot is newer than what it has, and only then the state machine switches over, atomically.
+ * The sender has one request open at a time. When a request fails it dials again, repeats BEGIN
+ * with the same stream number, and goes on at the offset that the receiver names. The receiver
+ * hands each chunk to its state machine, which keeps them beside the live data; END makes the core
+ * decide whether the snapshot is newer than what it has, and only then the state machine switches
+ * over, atomically.
  */
 #include "app/raft_node_snap.h"
 
@@ -250,6 +251,7 @@ static void opened(void *arg, int code, struct bns_sm_snap *snap,
     }
     o->snap = snap;
     o->meta = *meta;
+    bns_rn_conf_default(n, &o->meta.conf);
     o->bytes = bytes;
     if (meta->index < o->index_min || dial(o) != BNS_OK) {
         out_end(o, false);
@@ -439,6 +441,7 @@ static void installed(void *arg, int code)
         BNS_LOG(n->env->log, BNS_LOG_INFO, "raft", "snapshot installed",
                 BNS_U64("index", in.index));
         bns_rn_step(n, &in);
+        bns_rn_wal_release(n, n->st.first_index);
         bns_rn_kick(n); /* reads that waited for this index */
     }
     bns_rn_try_close(n);

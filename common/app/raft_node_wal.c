@@ -4,10 +4,10 @@
  * WAL in order. When the WAL refuses one for want of space it stays at the head and is tried again;
  * the core merely sees a slow disk, and proposals are refused meanwhile.
  *
- * The WAL keeps what bns_wal_release() has not given up. A list of marks (first index of a batch, its
- * first lsn) tells where the entries that the core still has begin: the mark at the front can go when
- * the next one begins at or before the index that is needed, because a batch that begins at index i
- * voids everything from i on that was written before it.
+ * The WAL keeps what bns_wal_release() has not given up. A list of marks (first index of a batch,
+ * its first lsn) tells where the entries that the core still has begin: the mark at the front can
+ * go when the next one begins at or before the index that is needed, because a batch that begins
+ * at index i voids everything from i on that was written before it.
  */
 #include "app/raft_node_int.h"
 #include "base/varint.h"

@@ -1,0 +1,436 @@
+/* raft_cluster.c - see raft_cluster.h.
+ *
+ * Invariants after every event: the command applied at an index is the same on every member for
+ * ever (shadow log), digests are equal at equal applied indexes, an acknowledged write is in the
+ * shadow log.
+ */
+#include "sim/raft_cluster.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "app/raft_node.h"
+#include "sim/lin.h"
+#include "sim/register_sm.h"
+
+#define SERVERS_MAX 7u
+#define CLIENTS_MAX 8u
+#define OPS_MAX 131072u
+#define LOG_MAX 65536u
+#define TIMEOUT_NS (4 * BNS_SEC)
+
+struct cluster;
+
+struct op {
+    struct cluster *c;
+    uint64_t begun_ns;
+    unsigned client, server;
+    size_t slot; /* in the history */
+    uint64_t id; /* unique */
+    bool active;
+    struct bns_register_cmd cmd;
+};
+
+/* A read in a server; it may outlive the client's patience. */
+struct read {
+    struct bns_raft_read read;
+    struct bns_env *env;
+    struct op *o;
+    uint64_t id;
+};
+
+struct server {
+    struct cluster *c;
+    unsigned id;
+    struct bns_raft_node *node;
+    struct bns_register_sm *sm;
+    bool up;
+};
+
+struct cluster {
+    struct bns_world *w;
+    const struct bns_raft_cluster_config *cfg;
+    struct bns_raft_cluster_result *out;
+    struct server servers[SERVERS_MAX];
+    struct op ops[CLIENTS_MAX]; /* one open operation a client */
+    struct bns_lin_op *history;
+    size_t history_count;
+    uint64_t position, next_id;
+    uint64_t digests[LOG_MAX]; /* by index; 0 = not applied anywhere yet */
+    uint64_t *by_id;           /* id -> index at which it was applied */
+    bool failed, stopping;
+};
+
+static void complain(struct cluster *c, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (c->failed)
+        return;
+    c->failed = true;
+    va_start(ap, fmt);
+    (void)vsnprintf(c->out->text, sizeof c->out->text, fmt, ap); /* cut when long */
+    va_end(ap);
+}
+
+/* ---- servers -------------------------------------------------------------------------------- */
+
+static void end_op(struct op *o, bool known)
+{
+    struct bns_lin_op *h = &o->c->history[o->slot];
+
+    o->active = false;
+    if (!known) {
+        o->c->out->ops_open++;
+        return;
+    }
+    h->ret = ++o->c->position;
+    o->c->out->ops_ok++;
+}
+
+static void on_applied(void *arg, uint64_t index, const struct bns_register_cmd *cmd, bool done)
+{
+    struct server *s = arg;
+    struct cluster *c = s->c;
+    struct op *o = &c->ops[cmd->id % CLIENTS_MAX];
+
+    if (cmd->id >= OPS_MAX) {
+        complain(c, "index %llu: an id that nobody proposed", (unsigned long long)index);
+        return;
+    }
+    if (c->by_id[cmd->id] != 0 && c->by_id[cmd->id] != index)
+        complain(c, "command %llu was applied at %llu and at %llu", (unsigned long long)cmd->id,
+                 (unsigned long long)c->by_id[cmd->id], (unsigned long long)index);
+    c->by_id[cmd->id] = index;
+    if (!o->active || o->id != cmd->id || o->server != s->id)
+        return;
+    c->history[o->slot].failed = !done;
+    end_op(o, true);
+}
+
+static void check_server(struct cluster *c, struct server *s)
+{
+    uint64_t applied = bns_register_applied(s->sm);
+    uint64_t digest = bns_register_digest(s->sm);
+
+    if (applied == 0)
+        return;
+    if (applied >= LOG_MAX) {
+        complain(c, "the run is too long for the shadow log");
+        return;
+    }
+    if (c->digests[applied] == 0)
+        c->digests[applied] = digest;
+    if (c->digests[applied] != digest)
+        complain(c, "server %u differs from the others at index %llu", s->id,
+                 (unsigned long long)applied);
+    if (applied > c->out->applied)
+        c->out->applied = applied;
+}
+
+static const char *check(struct bns_world *w, void *arg)
+{
+    struct cluster *c = arg;
+
+    (void)w;
+    for (unsigned i = 0; i < c->cfg->servers; i++) {
+        if (c->servers[i].up)
+            check_server(c, &c->servers[i]);
+    }
+    return c->failed ? c->out->text : NULL;
+}
+
+static int server_start(struct bns_env *env, unsigned id, void *arg)
+{
+    struct cluster *c = arg;
+    struct server *s = &c->servers[id];
+    struct bns_raft_peer_addr peers[SERVERS_MAX] = {0};
+    struct bns_raft_node_config nc = {
+        .group = 1,
+        .id = id + 1,
+        .peers = peers,
+        .peers_count = c->cfg->servers,
+        .listen_host = bns_world_host(c->w, id),
+        .listen_port = 2380,
+        .snapshot_entries = c->cfg->snapshot_entries,
+        .trailing_entries = c->cfg->trailing_entries,
+        .wal = {.dir = "wal", .segment_bytes_max = 64 * 1024},
+    };
+    struct bns_err err = {0};
+    int rv;
+
+    for (unsigned i = 0; i < c->cfg->servers; i++) {
+        peers[i].id = i + 1;
+        peers[i].port = 2380;
+        (void)snprintf(peers[i].host, sizeof peers[i].host, "%s", bns_world_host(c->w, i));
+    }
+    rv = bns_vfs_mkdir(env->vfs, "wal", &err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_sync_dir(env->vfs, ".", &err);
+    if (rv == BNS_OK)
+        rv = bns_register_open(env, ".", on_applied, s, &s->sm, &err);
+    if (rv == BNS_OK)
+        rv = bns_raft_node_open(env, &nc, bns_register_ops(), s->sm, &s->node, &err);
+    if (rv == BNS_OK)
+        rv = bns_raft_node_start(s->node, &err);
+    s->up = rv == BNS_OK;
+    if (rv == BNS_E_CORRUPT)
+        complain(c, "server %u does not start: %s", id, err.text);
+    c->out->restarts++;
+    return rv;
+}
+
+static void server_died(unsigned id, int code, const char *text, void *arg)
+{
+    struct cluster *c = arg;
+
+    if (code != 0)
+        bns_world_note(c->w, "server %u stopped with %d: %s", id, code, text);
+    c->servers[id].up = false;
+    for (unsigned i = 0; i < c->cfg->clients; i++) {
+        if (c->ops[i].active && c->ops[i].server == id)
+            end_op(&c->ops[i], false);
+    }
+}
+
+/* ---- clients -------------------------------------------------------------------------------- */
+
+static void on_read(struct bns_raft_read *br, int code)
+{
+    struct read *r = BNS_CONTAINER(br, struct read, read);
+    struct op *o = r->o;
+
+    if (o->active && o->id == r->id) {
+        struct bns_lin_op *h = &o->c->history[o->slot];
+
+        if (code == BNS_OK)
+            h->value = bns_register_value(o->c->servers[o->server].sm, (uint8_t)h->key);
+        end_op(o, code == BNS_OK);
+    }
+    bns_free(r->env->alloc, r);
+}
+
+static void issue_read(struct bns_env *env, struct op *o)
+{
+    struct read *r = bns_alloc_zero(env->alloc, sizeof *r);
+
+    BNS_ASSERT(r != NULL);
+    r->env = env;
+    r->o = o;
+    r->id = o->id;
+    r->read.fn = on_read;
+    bns_raft_node_read(o->c->servers[o->server].node, &r->read, bns_now_ns(env) + TIMEOUT_NS / 2);
+}
+
+static void issue(struct bns_env *env, void *arg)
+{
+    struct op *o = arg;
+    struct server *s = &o->c->servers[o->server];
+    struct bns_rcbuf *b;
+
+    if (o->c->history[o->slot].f == BNS_LIN_GET) {
+        issue_read(env, o);
+        return;
+    }
+    b = bns_register_encode(env->alloc, &o->cmd);
+    if (b == NULL || bns_raft_node_propose(s->node, b) != BNS_OK)
+        end_op(o, false);
+    bns_rcbuf_put(b);
+}
+
+static void choose(struct cluster *c, struct op *o, struct bns_prng *p)
+{
+    struct bns_lin_op *h = &c->history[o->slot];
+    uint64_t dice = bns_prng_below(p, 10);
+
+    *h = (struct bns_lin_op){.ret = BNS_LIN_OPEN, .key = bns_prng_below(p, 3)};
+    o->id = ++c->next_id * CLIENTS_MAX + o->client;
+    o->cmd = (struct bns_register_cmd){.id = o->id, .key = (uint8_t)h->key, .value = o->id + 1};
+    h->value = o->cmd.value;
+    if (dice < 4) {
+        h->f = BNS_LIN_GET;
+        h->value = 0;
+    } else if (dice < 8) {
+        h->f = BNS_LIN_PUT;
+    } else {
+        h->f = BNS_LIN_CAS;
+        o->cmd.cas = true;
+        o->cmd.old = bns_register_value(c->servers[o->server].sm, (uint8_t)h->key);
+        h->expect = o->cmd.old;
+    }
+    h->call = ++c->position;
+}
+
+static void client_turn(struct bns_world *w, void *arg)
+{
+    struct op *o = arg;
+    struct cluster *c = o->c;
+    struct bns_prng *p = bns_world_prng(w);
+    uint64_t now = bns_world_now(w);
+
+    if (o->active && now > o->begun_ns + TIMEOUT_NS)
+        end_op(o, false);
+    if (!o->active && !c->stopping && (c->next_id + 2) * CLIENTS_MAX < OPS_MAX) {
+        o->server = (unsigned)bns_prng_below(p, c->cfg->servers);
+        if (c->servers[o->server].up) {
+            o->slot = c->history_count++;
+            o->active = true;
+            o->begun_ns = now;
+            choose(c, o, p);
+            if (!bns_world_call(w, o->server, issue, o) && o->active)
+                end_op(o, false);
+        }
+    }
+    bns_world_at(w, now + bns_prng_range(p, 5 * BNS_MS, 120 * BNS_MS), client_turn, o);
+}
+
+/* Where each server stands, into the trace. */
+static void note_status(struct cluster *c)
+{
+    for (unsigned i = 0; i < c->cfg->servers; i++) {
+        struct bns_raft_status st;
+
+        if (!c->servers[i].up) {
+            bns_world_note(c->w, "server %u is down", i);
+            continue;
+        }
+        bns_raft_node_status(c->servers[i].node, &st);
+        bns_world_note(c->w,
+                       "server %u role %d term %llu leader %llu commit %llu applied %llu log "
+                       "%llu..%llu durable %llu",
+                       i, st.role, (unsigned long long)st.term, (unsigned long long)st.leader,
+                       (unsigned long long)st.commit, (unsigned long long)st.applied,
+                       (unsigned long long)st.first_index, (unsigned long long)st.last_index,
+                       (unsigned long long)st.durable_index);
+        for (uint32_t k = 0; st.role == BNS_RAFT_LEADER && k < st.peers_count; k++)
+            bns_world_note(c->w, "  peer %llu match %llu next %llu state %u inflight %u active %d",
+                           (unsigned long long)st.peers[k].id,
+                           (unsigned long long)st.peers[k].match,
+                           (unsigned long long)st.peers[k].next, st.peers[k].state,
+                           st.peers[k].inflight, st.peers[k].recent_active);
+    }
+}
+
+/* ---- the run -------------------------------------------------------------------------------- */
+
+struct bns_raft_cluster_config bns_raft_cluster_swarm(uint64_t seed)
+{
+    struct bns_prng p;
+    struct bns_raft_cluster_config cfg = {.run_ns = 30 * BNS_SEC, .heal_ns = 20 * BNS_SEC};
+
+    bns_prng_seed(&p, seed ^ UINT64_C(0x6e0de));
+    cfg.servers = bns_prng_chance(&p, 0.2) ? 1 : (bns_prng_chance(&p, 0.7) ? 3 : 5);
+    cfg.clients = (unsigned)bns_prng_range(&p, 1, CLIENTS_MAX);
+    cfg.snapshot_entries = bns_prng_range(&p, 10, 200);
+    cfg.trailing_entries = bns_prng_range(&p, 1, 50);
+    cfg.world = bns_world_swarm(seed, cfg.servers, cfg.servers, false);
+    return cfg;
+}
+
+static void converge(struct cluster *c)
+{
+    uint64_t top = 0;
+
+    for (unsigned i = 0; i < c->cfg->servers && !c->failed; i++) {
+        if (!c->servers[i].up)
+            complain(c, "server %u is not up after the faults stopped", i);
+        else if (bns_register_applied(c->servers[i].sm) > top)
+            top = bns_register_applied(c->servers[i].sm);
+    }
+    for (unsigned i = 0; i < c->cfg->servers && !c->failed; i++) {
+        if (bns_register_applied(c->servers[i].sm) != top)
+            complain(c, "server %u stands at %llu, another at %llu, after the faults stopped", i,
+                     (unsigned long long)bns_register_applied(c->servers[i].sm),
+                     (unsigned long long)top);
+    }
+}
+
+static void check_history(struct cluster *c)
+{
+    struct bns_lin_result res = {0};
+    int rv;
+
+    for (size_t i = 0; i < c->history_count; i++) {
+        const struct bns_lin_op *h = &c->history[i];
+
+        if (h->f == BNS_LIN_PUT && h->ret != BNS_LIN_OPEN && c->by_id[h->value - 1] == 0)
+            complain(c, "an acknowledged write is nowhere in the log");
+    }
+    rv = bns_lin_check(bns_alloc_libc(), &bns_lin_register, c->history, c->history_count, 0, &res);
+    for (size_t i = 0; rv == BNS_E_CONFLICT && i < c->history_count; i++) {
+        const struct bns_lin_op *h = &c->history[i];
+
+        if (h->key == res.key)
+            bns_world_note(c->w, "op %zu f %d call %llu ret %llu value %llu expect %llu failed %d",
+                           i, (int)h->f, (unsigned long long)h->call,
+                           h->ret == BNS_LIN_OPEN ? 0 : (unsigned long long)h->ret,
+                           (unsigned long long)h->value, (unsigned long long)h->expect, h->failed);
+    }
+    if (rv == BNS_E_CONFLICT)
+        complain(c, "not linearizable: key %llu, operation %zu", (unsigned long long)res.key,
+                 res.op);
+}
+
+static void run(struct cluster *c)
+{
+    const struct bns_node_main main = {
+        .start = server_start, .died = server_died, .arg = c, .restart_ns = 500 * BNS_MS};
+    const char *bad;
+    uint64_t ok_before;
+
+    for (unsigned i = 0; i < c->cfg->servers; i++) {
+        c->servers[i] = (struct server){.c = c, .id = i};
+        bns_world_start(c->w, i, &main);
+    }
+    for (unsigned i = 0; i < c->cfg->clients; i++) {
+        c->ops[i].c = c;
+        c->ops[i].client = i;
+        bns_world_at(c->w, BNS_MS * (i + 1), client_turn, &c->ops[i]);
+    }
+    bns_world_nemesis(c->w, true);
+    bad = bns_world_run(c->w, c->cfg->run_ns, check, c);
+    bns_world_heal(c->w);
+    ok_before = c->out->ops_ok;
+    if (bad == NULL)
+        bad = bns_world_run(c->w, c->cfg->run_ns + c->cfg->heal_ns / 2, check, c);
+    if (bad == NULL && c->out->ops_ok == ok_before)
+        complain(c, "no operation succeeded in %llu s after the faults stopped",
+                 (unsigned long long)(c->cfg->heal_ns / 2 / BNS_SEC));
+    c->stopping = true;
+    if (bad == NULL)
+        bad = bns_world_run(c->w, c->cfg->run_ns + c->cfg->heal_ns, check, c);
+    if (bad == NULL)
+        converge(c);
+    if (!c->failed)
+        check_history(c);
+    if (c->failed)
+        note_status(c);
+}
+
+bool bns_raft_cluster_run(uint64_t seed, const struct bns_raft_cluster_config *cfg,
+                          struct bns_raft_cluster_result *out)
+{
+    const struct bns_alloc *a = bns_alloc_libc();
+    struct cluster *c = bns_alloc_zero(a, sizeof *c);
+    bool ok;
+
+    memset(out, 0, sizeof *out);
+    BNS_ASSERT(c != NULL);
+    BNS_ASSERT(cfg->servers <= SERVERS_MAX && cfg->clients <= CLIENTS_MAX);
+    c->cfg = cfg;
+    c->out = out;
+    c->history = bns_alloc_array(a, OPS_MAX, sizeof *c->history);
+    c->by_id = bns_alloc_zero(a, OPS_MAX * sizeof *c->by_id);
+    BNS_ASSERT(c->history != NULL && c->by_id != NULL);
+    BNS_ASSERT(bns_world_new(seed, &cfg->world, &c->w) == BNS_OK);
+    bns_world_trace(c->w, cfg->trace, cfg->trace_arg);
+    run(c);
+    out->trace_hash = bns_world_trace_hash(c->w);
+    out->events = bns_world_events(c->w);
+    ok = !c->failed;
+    bns_world_free(c->w);
+    bns_free(a, c->by_id);
+    bns_free(a, c->history);
+    bns_free(a, c);
+    return ok;
+}
