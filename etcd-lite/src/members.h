@@ -1,8 +1,8 @@
 /* members.h - the static members of a cluster, and the ids that etcd derives from them.
  *
- * Member id = first 8 bytes, big endian, of SHA-1(sorted peer URLs of the member, concatenated, then
- * the cluster token). Cluster id = the same of the sorted member ids, each as 8 bytes big endian.
- * Scripts rely on these ids, so they are computed exactly as etcd does.
+ * Member id = first 8 bytes, big endian, of SHA-1(sorted peer URLs of the member, concatenated,
+ * then the cluster token). Cluster id = the same of the sorted member ids, each as 8 bytes big
+ * endian. Scripts rely on these ids, so they are computed exactly as etcd does.
  *
  * Thread: any. Memory: fixed sizes, nothing allocated.
  */
@@ -45,7 +45,7 @@ struct etcd_url {
 BNS_MUST_CHECK int etcd_url_parse(const char *url, struct etcd_url *out, struct bns_err *err);
 /* "http://a:1,http://b:2", each checked, sorted. */
 BNS_MUST_CHECK int etcd_urls_parse(const char *list, struct etcd_urls *out, struct bns_err *err);
-/* --initial-cluster: "n1=http://a:2380,n2=http://b:2380"; a name may come again with another URL. */
+/* --initial-cluster: "n1=http://a:2380,n2=http://b:2380"; a name may come again: another URL. */
 BNS_MUST_CHECK int etcd_members_parse(const char *list, const char *token, struct etcd_members *out,
                                       struct bns_err *err);
 const struct etcd_member *etcd_members_named(const struct etcd_members *m, const char *name);

@@ -91,6 +91,15 @@ static int check_numbers(const struct etcd_options *o, struct bns_err *err)
     return BNS_OK;
 }
 
+static bool same_urls(const struct etcd_urls *a, const struct etcd_urls *b)
+{
+    bool same = a->count == b->count;
+
+    for (size_t i = 0; same && i < a->count; i++)
+        same = strcmp(a->url[i], b->url[i]) == 0;
+    return same;
+}
+
 static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_err *err)
 {
     struct etcd_urls advertised_peer;
@@ -125,7 +134,7 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
                            "--initial-cluster has no member named \"%s\": "
                            "--name must be one of its names",
                            o->name);
-    if (memcmp(&o->self->peer_urls, &advertised_peer, sizeof advertised_peer.url[0]) != 0)
+    if (!same_urls(&o->self->peer_urls, &advertised_peer))
         return bns_err_set(err, BNS_E_INVALID,
                            "--initial-cluster gives %s the peer URL %s, but "
                            "--initial-advertise-peer-urls is %s",

@@ -1,8 +1,8 @@
 /* server.c - start and stop of one member.
  *
- * Start: identity -> store -> log (replayed, joined with the store) -> services -> listeners -> the Raft
- * core runs. Stop is the reverse: no new requests, the open ones finish (or are told that the server
- * stopped), the log closes, the store's queue empties.
+ * Start: identity -> store -> log (replayed, joined with the store) -> services -> listeners ->
+ * the Raft core runs. Stop is the reverse: no new requests, the open ones finish (or are told that
+ * the server stopped), the log closes, the store's queue empties.
  */
 #include "server.h"
 

@@ -1,0 +1,105 @@
+/* main.c - the etcd-lite daemon: options, then the daemon frame around one server. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/daemon.h"
+#include "server.h"
+
+struct app {
+    struct etcd_options opt;
+    struct etcd_server *server;
+    struct bns_daemon *daemon;
+};
+
+static void serving(void *arg)
+{
+    struct app *a = arg;
+
+    bns_daemon_ready(a->daemon);
+}
+
+static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
+{
+    struct app *a = arg;
+    int rv;
+
+    a->daemon = d;
+    rv = etcd_server_start(bns_daemon_env(d), &a->opt, &a->server, err);
+    if (rv != BNS_OK) {
+        etcd_server_free(a->server);
+        a->server = NULL;
+        return rv;
+    }
+    bns_daemon_port(d, "client", a->opt.client.host, a->server->client_port);
+    if (a->opt.members.count > 1)
+        bns_daemon_port(d, "peer", a->opt.peer.host, bns_raft_node_port(a->server->node));
+    a->server->on_serving = serving;
+    a->server->on_serving_arg = a;
+    if (a->server->serving)
+        serving(a);
+    return BNS_OK;
+}
+
+static void drained(void *arg)
+{
+    struct app *a = arg;
+
+    bns_daemon_stop(a->daemon, BNS_EXIT_OK);
+}
+
+static void drain(struct bns_daemon *d, void *arg)
+{
+    struct app *a = arg;
+
+    (void)d;
+    etcd_server_drain(a->server, drained, a);
+}
+
+static void stop(struct bns_daemon *d, void *arg)
+{
+    struct app *a = arg;
+
+    (void)d;
+    etcd_server_free(a->server);
+}
+
+static int log_level(const char *text, enum bns_log_level *out)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+
+    for (size_t i = 0; i < 4; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum bns_log_level)i;
+            return BNS_OK;
+        }
+    }
+    return BNS_E_INVALID;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bns_daemon_ops ops = {start, drain, stop};
+    struct app a = {0};
+    struct bns_arena arena;
+    struct bns_daemon_config cfg = {.program = "etcd-lite"};
+    int code = 0;
+
+    bns_arena_init(&arena, bns_alloc_libc(), 1024 * 1024);
+    if (etcd_options_read(&a.opt, &arena, argc, argv, environ, &code) == ETCD_RUN) {
+        cfg.data_dir = a.opt.data_dir;
+        cfg.ports_file = a.opt.ports_file;
+        cfg.log_format = strcmp(a.opt.log_format, "json") == 0 ? BNS_LOG_JSON : BNS_LOG_LOGFMT;
+        if (log_level(a.opt.log_level, &cfg.log_level) == BNS_OK) {
+            code = bns_daemon_run(&cfg, &ops, &a);
+        } else {
+            (void)fprintf(stderr,
+                          "etcd-lite: --log-level \"%s\" is none of debug, info, warn, "
+                          "error\n",
+                          a.opt.log_level); /* nothing to do if stderr is closed */
+            code = BNS_EXIT_CONFIG;
+        }
+    }
+    bns_arena_free(&arena);
+    return code;
+}
