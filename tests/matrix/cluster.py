@@ -1,0 +1,189 @@
+"""Clusters for the matrix: etcd-lite or the real etcd on loopback, killed, paused, restarted.
+
+Every process started here is ended here, by its own process id. Nothing sleeps to wait: wait_for
+polls a condition with a deadline.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BIN = os.environ.get("BNS_BIN", os.path.join(ROOT, "build", "release", "bin"))
+ETCD = shutil.which("etcd")
+ETCDCTL = shutil.which("etcdctl")
+
+
+def wait_for(what, condition, seconds=15.0):
+    """Polls until condition() is true; the exception it raised last is in the message."""
+    end = time.monotonic() + seconds
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = condition()
+            if value:
+                return value
+        except Exception as e:  # the server may not be there yet
+            last = e
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s (last error: {last})")
+
+
+def free_ports(count):
+    """Ports that were free a moment ago, below the ephemeral range so that no dial takes them."""
+    found, sockets = [], []
+    port = 20000 + (os.getpid() * 131) % 9000
+    while len(found) < count:
+        port = port + 1 if port < 32000 else 20000
+        s = socket.socket()
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            s.close()
+            continue
+        sockets.append(s)
+        found.append(port)
+    for s in sockets:
+        s.close()
+    return found
+
+
+class Node:
+    def __init__(self, cluster, number):
+        self.cluster = cluster
+        self.name = f"n{number}"
+        self.client, self.peer = cluster.ports[2 * number - 2 : 2 * number]
+        self.dir = os.path.join(cluster.dir, self.name)
+        self.log = os.path.join(cluster.dir, self.name + ".log")
+        self.process = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.client}"
+
+    @property
+    def endpoint(self):
+        return f"127.0.0.1:{self.client}"
+
+    def start(self, *more):
+        program = ETCD if self.cluster.real else os.path.join(BIN, "etcd-lite")
+        flags = [
+            "--name", self.name, "--data-dir", self.dir,
+            "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+            "--listen-peer-urls", f"http://127.0.0.1:{self.peer}",
+            "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.peer}",
+            "--initial-cluster", self.cluster.initial, "--initial-cluster-state", "new",
+        ]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.cluster.prefix + [program, *flags, *self.cluster.flags, *more],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def get(self, path, timeout=5):
+        with urllib.request.urlopen(self.url + path, timeout=timeout) as r:
+            return r.read().decode()
+
+    def healthy(self):
+        return json.loads(self.get("/health"))["health"] == "true"
+
+    def metric(self, name):
+        for line in self.get("/metrics").splitlines():
+            if line.split("{")[0].split(" ")[0] == name:
+                return float(line.rsplit(" ", 1)[1])
+        raise KeyError(name)
+
+    def is_leader(self):
+        return self.metric("etcd_server_is_leader") == 1
+
+    def rss_kib(self):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            for line in f:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1])
+        return 0
+
+    def signal(self, signo):
+        self.process.send_signal(signo)
+
+    def kill(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self):
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        code = self.process.wait(timeout=20)
+        self.process = None
+        return code
+
+
+class Cluster:
+    def __init__(self, size, real=False, flags=(), prefix=()):
+        self.real = real
+        self.flags = list(flags)
+        self.prefix = list(prefix)
+        self.dir = tempfile.mkdtemp(prefix="bonsai-matrix-")
+        self.ports = free_ports(2 * size)
+        self.initial = ",".join(
+            f"n{i + 1}=http://127.0.0.1:{self.ports[2 * i + 1]}" for i in range(size))
+        self.nodes = [Node(self, i + 1) for i in range(size)]
+
+    def __enter__(self):
+        for n in self.nodes:
+            n.start()
+        try:
+            for n in self.nodes:
+                wait_for(f"{n.name} healthy", n.healthy)
+        except AssertionError:
+            self.print_logs()
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            self.print_logs()
+        self.close()
+
+    def print_logs(self):
+        for n in self.nodes:
+            if os.path.exists(n.log):
+                with open(n.log, errors="replace") as f:
+                    print(f"---- {n.name}\n" + "".join(f.readlines()[-40:]))
+
+    def close(self):
+        for n in self.nodes:
+            n.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    @property
+    def endpoints(self):
+        return ",".join(n.endpoint for n in self.nodes)
+
+    def leader(self):
+        for n in self.nodes:
+            try:
+                if n.process is not None and n.is_leader():
+                    return n
+            except OSError:
+                pass
+        return None
+
+    def ctl(self, *args, endpoint=None, ok=True, stdin=None, timeout=30):
+        """etcdctl; returns its stdout, or (code, stdout, stderr) with ok=None."""
+        r = subprocess.run(
+            [ETCDCTL, "--endpoints", endpoint or self.endpoints, *args],
+            env={**os.environ, "ETCDCTL_API": "3"}, input=stdin, capture_output=True, text=True,
+            timeout=timeout)
+        if ok is None:
+            return r.returncode, r.stdout, r.stderr
+        assert r.returncode == 0, f"etcdctl {args}: {r.returncode}\n{r.stdout}\n{r.stderr}"
+        return r.stdout

@@ -1,0 +1,46 @@
+"""The client programs of tests/clients, built once a run."""
+import os
+import shutil
+import subprocess
+import tempfile
+
+from cluster import ROOT
+from conftest import need
+
+CLIENTS = os.path.join(ROOT, "tests", "clients")
+_built = {}
+
+
+def go(name):
+    """Path of the Go program tests/clients/go/<name>."""
+    need("go", "etcd's own Go client")
+    if name not in _built:
+        out = os.path.join(tempfile.gettempdir(), f"bonsai-{os.getuid()}-{name}")
+        subprocess.run(["go", "build", "-o", out, "./" + name], cwd=os.path.join(CLIENTS, "go"),
+                       check=True, timeout=600)
+        _built[name] = out
+    return _built[name]
+
+
+def node(name):
+    """Command of the Node program tests/clients/node/<name>."""
+    need("node", "the npm client etcd3")
+    need("npm", "the npm client etcd3")
+    if "node" not in _built:
+        work = os.path.join(ROOT, "build", "clients-node")
+        os.makedirs(work, exist_ok=True)
+        for f in ("package.json", "package-lock.json"):
+            shutil.copy(os.path.join(CLIENTS, "node", f), work)
+        subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=work, check=True, timeout=600,
+                       stdout=subprocess.DEVNULL)
+        _built["node"] = work
+    src = os.path.join(CLIENTS, "node", name)
+    dst = os.path.join(_built["node"], name)
+    shutil.copy(src, dst)
+    return ["node", dst]
+
+
+def run(command, timeout=120):
+    r = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    assert r.returncode == 0, f"{command}\n{r.stdout}\n{r.stderr}"
+    return r.stdout

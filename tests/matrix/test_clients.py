@@ -1,0 +1,71 @@
+"""Programs on real client libraries, on one and three members, and while the leader is lost."""
+import subprocess
+import sys
+
+import pytest
+
+import programs
+from cluster import Cluster, wait_for
+from conftest import need
+
+PYTHON = """
+import sys, etcd3
+host, port = sys.argv[1].split(":")
+c = etcd3.client(host=host, port=int(port), timeout=10)
+c.delete_prefix("py/")
+c.put("py/a", "1")
+assert c.get("py/a")[0] == b"1"
+assert c.put_if_not_exists("py/b", "x") and not c.put_if_not_exists("py/b", "y")
+assert c.replace("py/a", "1", "2") and not c.replace("py/a", "1", "3")
+ok, _ = c.transaction(compare=[c.transactions.value("py/a") == "2"],
+                      success=[c.transactions.put("py/c", "won")], failure=[])
+assert ok and c.get("py/c")[0] == b"won"
+assert len(list(c.get_prefix("py/"))) == 3
+assert c.delete("py/a") and not c.delete("py/a")
+c.compact(c.status().raft_index and int(c.get("py/b")[1].mod_revision))
+print("PASS")
+"""
+
+
+def all_programs(cluster):
+    eps = cluster.endpoints
+    yield "go", [programs.go("kvtxn"), "-endpoints", eps]
+    yield "node", programs.node("kvtxn.js") + [eps]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_programs(size, request):
+    cluster = request.getfixturevalue("one" if size == 1 else "three")
+    for name, command in all_programs(cluster):
+        assert "PASS" in programs.run(command), name
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_python_client(size, request):
+    cluster = request.getfixturevalue("one" if size == 1 else "three")
+    python = "/usr/bin/python3"
+    r = subprocess.run([python, "-c", "import etcd3"], capture_output=True)
+    if r.returncode != 0:
+        need("python3-etcd3", "the Python client")
+    for n in cluster.nodes:
+        assert "PASS" in programs.run([python, "-c", PYTHON, n.endpoint])
+
+
+def test_programs_before_during_and_after_leader_loss():
+    with Cluster(3) as c:
+        assert all("PASS" in programs.run(cmd) for _, cmd in all_programs(c))
+        reg = subprocess.Popen(
+            [programs.go("register"), "-endpoints", c.endpoints, "-seconds", "6"],
+            stdout=subprocess.PIPE, text=True)
+        leader = wait_for("a leader", c.leader)
+        leader.kill()
+        wait_for("another leader", c.leader)
+        living = [n for n in c.nodes if n.process is not None]
+        for n in living:
+            wait_for("healthy", n.healthy)
+            assert "PASS" in programs.run([programs.go("kvtxn"), "-endpoints", n.endpoint])
+        out, _ = reg.communicate(timeout=120)
+        assert reg.returncode == 0, out
+        leader.start()
+        wait_for("healthy again", leader.healthy)
+        assert all("PASS" in programs.run(cmd) for _, cmd in all_programs(c))
