@@ -1,13 +1,19 @@
-/* bench_grpc.c - the gRPC server by itself: an echo service.
+/* bench_grpc.c - the gRPC server and client by themselves: an echo service.
  *
- *   bench_grpc serve [port]     until killed; prints the port
+ *   bench_grpc [connections [calls [bytes [in-flight]]]]    64 connections, 500,000 unary calls of
+ *                               100 bytes, 1 in flight on each; the server is a process of its own
+ *   bench_grpc serve [port]     until killed; prints the port (for h2load, grpcio, ...)
  *
  * Methods of /bns.Echo: Unary, ServerStream (the first 4 bytes, big-endian, say how many copies),
  * ClientStream (answers with the number of bytes), Bidi.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/varint.h"
 #include "io/env_uv.h"
@@ -72,23 +78,145 @@ static const struct bns_grpc_method methods[] = {
      .handler = {.on_message = bidi, .on_half_close = bidi_end}},
 };
 
-int main(int argc, char **argv)
+static uint16_t start_server(struct bns_env **env, uint16_t port)
 {
-    uint16_t port = argc > 2 ? (uint16_t)strtoul(argv[2], NULL, 10) : 0;
-    struct bns_grpc_config cfg = {.streams_max = 0};
+    static struct bns_grpc_server *s;
     struct bns_err err = {.code = 0};
-    struct bns_grpc_server *s;
-    struct bns_env *env;
 
-    if (bns_env_uv_new(bns_alloc_libc(), NULL, &env, &err) != BNS_OK ||
-        bns_grpc_server_new(env, &cfg, &s) != BNS_OK ||
+    if (bns_env_uv_new(bns_alloc_libc(), NULL, env, &err) != BNS_OK ||
+        bns_grpc_server_new(*env, NULL, &s) != BNS_OK ||
         bns_grpc_server_methods(s, methods, sizeof methods / sizeof methods[0]) != BNS_OK ||
         bns_grpc_server_listen(s, "127.0.0.1", port, &port, &err) != BNS_OK) {
         (void)fprintf(stderr, "bench_grpc: %s\n", err.text);
-        return 1;
+        exit(1);
     }
-    printf("%u\n", port);
-    (void)fflush(stdout);
-    bns_env_uv_run(env);
+    return port;
+}
+
+/* ---- load ------------------------------------------------------------------------------------- */
+struct load {
+    struct bns_env *env;
+    struct bns_grpc_client **clients;
+    struct bns_slice request;
+    unsigned long started, done, failed, calls;
+};
+
+struct lane {
+    struct load *load;
+    struct bns_grpc_client *client;
+};
+
+static void lane_next(struct lane *lane);
+
+static void on_message(struct bns_grpc_ccall *c, struct bns_slice msg)
+{
+    (void)c;
+    (void)msg;
+}
+
+static void on_status(struct bns_grpc_ccall *c, int status, const char *text)
+{
+    struct lane *lane = bns_grpc_ccall_arg(c);
+    struct load *l = lane->load;
+
+    (void)text;
+    l->failed += status != BNS_GRPC_OK;
+    if (++l->done == l->calls)
+        bns_env_uv_stop(l->env);
+    else
+        lane_next(lane);
+}
+
+static const struct bns_grpc_client_handler handler = {.on_message = on_message,
+                                                       .on_status = on_status};
+
+static void lane_next(struct lane *lane)
+{
+    static const struct bns_grpc_call_options o = {.path = "/bns.Echo/Unary"};
+    struct load *l = lane->load;
+
+    if (l->started == l->calls)
+        return;
+    l->started++;
+    if (bns_grpc_unary(lane->client, &o, l->request, &handler, lane) != BNS_OK) {
+        (void)fprintf(stderr, "bench_grpc: cannot start a call\n");
+        exit(1);
+    }
+}
+
+static double seconds(const struct rusage *u)
+{
+    return (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) +
+           (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec) / 1e6;
+}
+
+static void run_load(uint16_t port, unsigned long conns, unsigned long calls, size_t bytes,
+                     unsigned long flight)
+{
+    static uint8_t zeros[1 << 20];
+    struct load l = {.calls = calls,
+                     .request = {zeros, bytes < sizeof zeros ? bytes : sizeof zeros}};
+    struct lane *lanes = calloc(conns, sizeof *lanes);
+    uint64_t begin;
+
+    if (lanes == NULL || bns_env_uv_new(bns_alloc_libc(), NULL, &l.env, NULL) != BNS_OK)
+        exit(1);
+    begin = bns_now_ns(l.env);
+    for (unsigned long i = 0; i < conns; i++) {
+        lanes[i].load = &l;
+        if (bns_grpc_client_new(l.env, "127.0.0.1", port, &lanes[i].client, NULL) != BNS_OK)
+            exit(1);
+        for (unsigned long n = 0; n < flight; n++)
+            lane_next(&lanes[i]);
+    }
+    bns_env_uv_run(l.env);
+    printf("%lu connections, %lu in flight, %zu bytes: %.0f calls/s, %lu failed\n", conns, flight,
+           l.request.len, (double)calls / ((double)(bns_now_ns(l.env) - begin) / 1e9), l.failed);
+    for (unsigned long i = 0; i < conns; i++)
+        bns_grpc_client_free(lanes[i].client);
+    bns_env_uv_free(l.env);
+    free(lanes);
+}
+
+static unsigned long number(int argc, char **argv, int i, unsigned long otherwise)
+{
+    return argc > i ? strtoul(argv[i], NULL, 10) : otherwise;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long conns = number(argc, argv, 1, 64), calls = number(argc, argv, 2, 500000);
+    bool serve = argc > 1 && strcmp(argv[1], "serve") == 0;
+    struct rusage mine, server;
+    uint16_t port;
+    int fd[2], status;
+    struct bns_env *env;
+    pid_t pid;
+
+    if (serve) {
+        port = start_server(&env, (uint16_t)number(argc, argv, 2, 0));
+        printf("%u\n", port);
+        (void)fflush(stdout);
+        bns_env_uv_run(env);
+        return 0;
+    }
+    if (conns == 0 || calls == 0 || pipe(fd) != 0 || (pid = fork()) < 0)
+        return 2;
+    if (pid == 0) {
+        port = start_server(&env, 0);
+        if (write(fd[1], &port, sizeof port) != sizeof port)
+            return 1;
+        bns_env_uv_run(env);
+        return 0;
+    }
+    if (read(fd[0], &port, sizeof port) != sizeof port)
+        return 1;
+    run_load(port, conns, calls, number(argc, argv, 3, 100), number(argc, argv, 4, 1));
+    (void)kill(pid, SIGTERM);
+    if (wait4(pid, &status, 0, &server) != pid || getrusage(RUSAGE_SELF, &mine) != 0)
+        return 1;
+    printf("CPU: server %.2f s (%.2f us a call), client %.2f s; server's peak RSS %ld KiB\n",
+           seconds(&server), seconds(&server) * 1e6 / (double)calls, seconds(&mine),
+           server.ru_maxrss);
     return 0;
 }

@@ -14,7 +14,7 @@
 #include "fake_env.h"
 
 #define FLOOD_MSG (32u * 1024)
-#define KIT_HELD 16
+#define KIT_HELD 1024
 
 struct kit {
     struct bns_test_heap *heap;
