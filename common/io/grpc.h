@@ -59,7 +59,7 @@ enum bns_grpc_end {
     BNS_GRPC_END_RESET,    /* the client cancelled */
     BNS_GRPC_END_DEADLINE, /* its deadline passed: status 4 has been sent */
     BNS_GRPC_END_CLOSED,   /* the connection is gone */
-    BNS_GRPC_END_DONE      /* finished, and all was sent */
+    BNS_GRPC_END_DONE      /* finished, and all was sent, or the client left meanwhile */
 };
 
 /* Any member but on_message may be NULL. Unary and server-stream: on_message comes exactly once,

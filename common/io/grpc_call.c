@@ -401,7 +401,6 @@ void bns_grpc_call_sent(struct bns_h2_stream *s)
 {
     struct bns_grpc_call *c = call_of(s);
 
-    c->done = true;
     count(c, c->status);
     /* Without this a client whose half is open would keep flow-control state for ever. */
     if (!s->remote_end)
@@ -453,7 +452,9 @@ void bns_grpc_call_closed(struct bns_h2_stream *s, uint32_t code)
     bns_timer_stop(c->env, &c->timer);
     count(c, lost ? BNS_GRPC_UNAVAILABLE : BNS_GRPC_CANCELLED);
     if (!c->ended)
-        tell_end(c, c->done ? BNS_GRPC_END_DONE : lost ? BNS_GRPC_END_CLOSED : BNS_GRPC_END_RESET);
+        tell_end(c, c->finished ? BNS_GRPC_END_DONE
+                    : lost      ? BNS_GRPC_END_CLOSED
+                                : BNS_GRPC_END_RESET);
     maybe_free(c);
     bns_grpc_conn_idle(conn);
 }

@@ -2,8 +2,8 @@
  *
  * End:     a call ends once: by trailers, a reset, the loss of the connection, its deadline,
  *          cancel, or a response that is not gRPC. From then on input is dropped and the queue is
- *          empty; the stream is taken apart when on_status is delivered (grpc_client.c), because the end
- *          may come from inside the delivery of a message.
+ *          empty; the stream is taken apart when on_status is delivered (grpc_client.c), because
+ *          the end may come from inside the delivery of a message.
  * Status:  grpc-status of the trailers; without one the HTTP status or the HTTP/2 error code is
  *          translated as gRPC's documents "http-grpc-status-mapping" and PROTOCOL-HTTP2 "Errors".
  */

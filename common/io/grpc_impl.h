@@ -105,7 +105,6 @@ struct bns_grpc_call {
     bool waiting;   /* start when the connection is below its budget */
     bool ended;     /* on_end ran, or need not */
     bool finished;  /* the handler is through */
-    bool done;      /* trailers are out */
     bool counted;   /* handled_total */
     bool bad_md;    /* metadata that does not decode */
     uint32_t messages;

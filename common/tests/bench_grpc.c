@@ -8,6 +8,7 @@
  * ClientStream (answers with the number of bytes), Bidi.
  */
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +94,7 @@ static uint16_t start_server(struct bns_env **env, uint16_t port)
     return port;
 }
 
-/* ---- load ------------------------------------------------------------------------------------- */
+/* ---- load ----------------------------------------------------------------------------------- */
 struct load {
     struct bns_env *env;
     struct bns_grpc_client **clients;
@@ -159,6 +160,7 @@ static void run_load(uint16_t port, unsigned long conns, unsigned long calls, si
     struct lane *lanes = calloc(conns, sizeof *lanes);
     uint64_t begin;
 
+    l.request = bns_slice(zeros, bytes < sizeof zeros ? bytes : sizeof zeros);
     if (lanes == NULL || bns_env_uv_new(bns_alloc_libc(), NULL, &l.env, NULL) != BNS_OK)
         exit(1);
     begin = bns_now_ns(l.env);
@@ -183,34 +185,46 @@ static unsigned long number(int argc, char **argv, int i, unsigned long otherwis
     return argc > i ? strtoul(argv[i], NULL, 10) : otherwise;
 }
 
+/* The server is a process of its own, so that its CPU time can be told apart. */
+static uint16_t spawn_server(const char *self, pid_t *pid)
+{
+    char *args[] = {(char *)(uintptr_t)self, (char *)(uintptr_t) "serve", NULL};
+    posix_spawn_file_actions_t fa;
+    char line[16] = "";
+    int fd[2];
+
+    if (pipe(fd) != 0 || posix_spawn_file_actions_init(&fa) != 0 ||
+        posix_spawn_file_actions_adddup2(&fa, fd[1], STDOUT_FILENO) != 0 ||
+        posix_spawn_file_actions_addclose(&fa, fd[0]) != 0 ||
+        posix_spawn(pid, "/proc/self/exe", &fa, NULL, args, NULL) != 0 ||
+        read(fd[0], line, sizeof line - 1) <= 0) {
+        (void)fprintf(stderr, "bench_grpc: cannot start the server\n");
+        exit(1);
+    }
+    (void)posix_spawn_file_actions_destroy(&fa); /* cannot fail */
+    return (uint16_t)strtoul(line, NULL, 10);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long conns = number(argc, argv, 1, 64), calls = number(argc, argv, 2, 500000);
-    bool serve = argc > 1 && strcmp(argv[1], "serve") == 0;
     struct rusage mine, server;
     uint16_t port;
-    int fd[2], status;
-    struct bns_env *env;
+    int status;
     pid_t pid;
 
-    if (serve) {
+    if (argc > 1 && strcmp(argv[1], "serve") == 0) {
+        struct bns_env *env;
+
         port = start_server(&env, (uint16_t)number(argc, argv, 2, 0));
         printf("%u\n", port);
         (void)fflush(stdout);
         bns_env_uv_run(env);
         return 0;
     }
-    if (conns == 0 || calls == 0 || pipe(fd) != 0 || (pid = fork()) < 0)
+    if (conns == 0 || calls == 0)
         return 2;
-    if (pid == 0) {
-        port = start_server(&env, 0);
-        if (write(fd[1], &port, sizeof port) != sizeof port)
-            return 1;
-        bns_env_uv_run(env);
-        return 0;
-    }
-    if (read(fd[0], &port, sizeof port) != sizeof port)
-        return 1;
+    port = spawn_server(argv[0], &pid);
     run_load(port, conns, calls, number(argc, argv, 3, 100), number(argc, argv, 4, 1));
     (void)kill(pid, SIGTERM);
     if (wait4(pid, &status, 0, &server) != pid || getrusage(RUSAGE_SELF, &mine) != 0)

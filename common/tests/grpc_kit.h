@@ -1,6 +1,7 @@
 /* grpc_kit.h - a gRPC server and a client in one fake env, and an echo service that can misbehave.
  *
- * Service /bns.Echo: Unary, ServerStream, ClientStream, Bidi as their names say; Hang answers never
+ * Service /bns.Echo: Unary, ServerStream (the first 4 bytes say how many, modulo
+ * 64), ClientStream, Bidi as their names say; Hang answers never
  * (finish by kit_finish_held()); Flood sends `flood_bytes` as fast as the client takes them, in
  * borrowed messages of 32 KiB.
  */
@@ -75,7 +76,7 @@ static inline void kit_echo(struct bns_grpc_call *c, struct bns_slice msg)
 
 static inline void kit_many(struct bns_grpc_call *c, struct bns_slice msg)
 {
-    uint32_t n = msg.len < 4 ? 0 : bns_get_u32be(msg.ptr);
+    uint32_t n = msg.len < 4 ? 0 : bns_get_u32be(msg.ptr) % 64;
     int rv = BNS_OK;
 
     kit_of(c)->messages++;
