@@ -474,10 +474,10 @@ void sim_node_die(struct sim_node *n, bool power, int code, const char *text)
             bns_vfs_mem_kill(n->vfs);
     }
     bns_vfs_mem_fail_at(n->vfs, 0, BNS_VFAULT_NONE);
-    bns_vfs_mem_drop_handles(n->vfs);
     n->state = power ? BNS_NODE_OFF : BNS_NODE_DEAD;
     if (n->main.died != NULL)
         n->main.died(n->id, code, text, n->main.arg);
+    bns_vfs_mem_drop_handles(n->vfs); /* died() may have closed some: SQLite's */
     bns_test_heap_free_all(n->heap);
     n->dying = false;
     if (by_itself && n->main.restart_ns > 0)

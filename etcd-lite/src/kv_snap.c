@@ -229,9 +229,9 @@ static void aborted(struct etcd_store_job *j)
     struct abort_job *a = BNS_CONTAINER(j, struct abort_job, job);
     struct etcd_kv *kv = a->kv;
 
-    bns_free(kv->alloc, a);
     if (!etcd_kv_job_over(kv, j))
-        return;
+        j->code = BNS_E_OFF; /* going down: the file is removed by the next open */
+    bns_free(kv->alloc, a);
 }
 
 static void sm_install_abort(void *sm)

@@ -35,6 +35,9 @@ struct kvw {
     uint64_t index, term, id;
     struct bns_arena arena; /* requests and answers of the test */
     int open_rv;
+    uint64_t arm_n; /* the next start plants `arm` in its n-th VFS call */
+    enum bns_vfs_mem_fault arm;
+    bool fired;
 };
 
 /* One answer, copied out. */
@@ -64,6 +67,9 @@ HELPER int kvw_start(struct bns_env *env, unsigned id, void *arg)
     struct bns_err err = {0};
 
     (void)id;
+    if (k->arm_n > 0)
+        bns_vfs_mem_fail_at(env->vfs, k->arm_n, k->arm);
+    k->arm_n = 0;
     k->open_rv = bns_vfs_mkdir(env->vfs, "/data", &err);
     if (k->open_rv == BNS_OK)
         k->open_rv = bns_vfs_sync_dir(env->vfs, "/", &err);
@@ -82,6 +88,7 @@ HELPER void kvw_died(unsigned id, int code, const char *text, void *arg)
     (void)id;
     if (code != 0)
         print_message("died %d: %s\n", code, text == NULL ? "" : text);
+    k->fired = true;
     etcd_kv_died(k->kv);
     k->kv = NULL;
 }

@@ -452,6 +452,44 @@ static void compaction_of_many_rows_goes_in_slices(void **state)
     assert_true(etcd_kv_db_size_in_use(k->kv) < before / 4);
 }
 
+/* The numbers are those that a real etcd 3.4.23 gave for this history (etcdctl endpoint hashkv). */
+static void hashes_equal_those_of_etcd(void **state)
+{
+    struct kvw *k = *state;
+    Etcdserverpb__PutRequest p1 = put_req("t1", "one"), p2 = put_req("t2", "two");
+    Etcdserverpb__DeleteRangeRequest d = delete_req("key2", NULL);
+    Etcdserverpb__RequestOp o1 = op(PUT, &p1), o2 = op(PUT, &p2), o3 = op(DELETE, &d);
+    Etcdserverpb__RequestOp *ops[] = {&o1, &o2, &o3};
+    Etcdserverpb__TxnRequest t = ETCDSERVERPB__TXN_REQUEST__INIT;
+    struct got g;
+
+    assert_int_equal(kvw_hash(k, 0), 1084519789u);
+    for (int i = 1; i <= 5; i++) {
+        char key[8], value[8];
+        (void)snprintf(key, sizeof key, "key%d", i % 3);
+        (void)snprintf(value, sizeof value, "value%d", i);
+        do_put(k, key, value);
+    }
+    do_delete(k, "key1", NULL);
+    do_put(k, "zed", "");
+    assert_int_equal(kvw_hash(k, 0), 182720423u);
+    assert_int_equal(kvw_hash(k, 4), 384183333u);
+    t.n_success = 3;
+    t.success = ops;
+    assert_true(kvw_apply(k, ETCD_OP_TXN, &t, &g));
+    free(g.bytes);
+    assert_int_equal(kvw_hash(k, 0), 2806786715u);
+    do_compact(k, 6, false);
+    assert_int_equal(kvw_hash(k, 0), 2249234879u);
+    do_put(k, "after", "x");
+    assert_int_equal(kvw_hash(k, 0), 2736699694u);
+    assert_int_equal(kvw_hash(k, 8), 2065557012u);
+    g = kvw_read(k, kvw_do_hash, NULL, 5);
+    assert_string_equal(g.text, "etcdserver: mvcc: required revision has been compacted");
+    g = kvw_read(k, kvw_do_hash, NULL, 50);
+    assert_string_equal(g.text, "etcdserver: mvcc: required revision is a future revision");
+}
+
 /* ---- numbers -------------------------------------------------------------------------------- */
 
 static void quota_counts_what_is_live(void **state)
@@ -532,6 +570,7 @@ int main(void)
         T(values_not_in_memory_are_fetched),
         T(compaction_keeps_what_is_readable),
         T(compaction_of_many_rows_goes_in_slices),
+        T(hashes_equal_those_of_etcd),
         T(quota_counts_what_is_live),
         T(large_values_are_sent_from_where_they_are),
         T(waiter_that_left_is_not_called),
