@@ -2,7 +2,8 @@
  * else in units of sectors and entries, and fails as told.
  *
  * Method: small histories with known outcomes, a model over many seeds, a power cut at every call.
- * */
+ * ctest: labels=threads timeout=120 */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "sim/heap.h"
 #include "sim/vfs_mem.h"
 
 static struct bns_vfs *fresh(uint64_t seed)
@@ -506,6 +508,85 @@ static void random_histories_agree_with_the_model_and_repeat(void **state)
     assert_true(random_history(1) != random_history(2));
 }
 
+/* Fails the n-th allocation of a small life, until one gets through. */
+static void every_failed_allocation_is_survived(void **state)
+{
+    bool fired = true;
+
+    (void)state;
+    for (int fail_at = 1; fired; fail_at++) {
+        struct bns_test_heap *heap = bns_test_heap(fail_at);
+        struct bns_vfs *v = NULL;
+        struct bns_file *f = NULL;
+        struct bns_slice s = BNS_LIT("bytes");
+        char names[200] = "";
+        int rv = bns_vfs_mem_new(bns_test_heap_alloc(heap), 1, &v);
+
+        if (rv == BNS_OK)
+            rv = bns_vfs_mkdir(v, "/d", NULL);
+        if (rv == BNS_OK)
+            rv = bns_vfs_open(v, "/d/f", BNS_OPEN_CREATE, &f, NULL);
+        for (uint64_t at = 0; at < 100000 && rv == BNS_OK; at += 9999)
+            rv = bns_file_write_at(f, at, &s, 1, NULL);
+        if (rv == BNS_OK)
+            rv = bns_vfs_rename(v, "/d/f", "/d/g", NULL);
+        if (rv == BNS_OK)
+            rv = bns_vfs_list(v, "/d", join, names, NULL);
+        if (rv == BNS_OK)
+            rv = bns_file_truncate(f, 10000, NULL);
+        bns_file_close(f);
+        bns_vfs_mem_free(v);
+        assert_int_equal(bns_test_heap_close(heap, &fired), 0);
+        assert_int_equal(rv, fired ? BNS_E_NOMEM : BNS_OK);
+    }
+}
+
+/* Two threads, two files, one file system; a third cuts nothing but counts. */
+struct hand {
+    struct bns_vfs *v;
+    const char *path;
+};
+
+static void *write_much(void *arg)
+{
+    struct hand *h = arg;
+    struct bns_file *f = opened(h->v, h->path, BNS_OPEN_CREATE);
+
+    for (uint64_t i = 0; i < 2000; i++) {
+        put(f, i * 8, &i, 8);
+        if (i % 100 == 0)
+            sync_both(h->v, f, "/");
+    }
+    sync_both(h->v, f, "/");
+    bns_file_close(f);
+    return NULL;
+}
+
+static void threads_may_share_it(void **state)
+{
+    struct bns_vfs *v = fresh(1);
+    struct hand hands[2] = {{v, "/a"}, {v, "/b"}};
+    pthread_t threads[2];
+
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, write_much, &hands[i]), 0);
+    while (bns_vfs_mem_stats(v).writes < 1000)
+        assert_false(bns_vfs_mem_is_off(v));
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(bns_vfs_mem_stats(v).written_bytes, 2 * 2000 * 8);
+    cycle(v, NULL);
+    for (int i = 0; i < 2; i++) {
+        struct bns_file *f = opened(v, hands[i].path, BNS_OPEN_READ);
+        uint64_t size;
+        assert_int_equal(bns_file_size(f, &size, NULL), BNS_OK);
+        assert_int_equal(size, 16000);
+        bns_file_close(f);
+    }
+    bns_vfs_mem_free(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,6 +602,8 @@ int main(void)
         cmocka_unit_test(space_is_bounded_and_comes_back),
         cmocka_unit_test(no_acknowledged_record_is_lost_wherever_the_power_is_cut),
         cmocka_unit_test(random_histories_agree_with_the_model_and_repeat),
+        cmocka_unit_test(every_failed_allocation_is_survived),
+        cmocka_unit_test(threads_may_share_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
