@@ -100,6 +100,24 @@ class TidyRules(unittest.TestCase):
                 self.assertEqual(rules, {rule} if rule else set(), r.stdout)
                 self.assertEqual(r.returncode, 1 if rule else 0)
 
+    def test_fix_wraps_comments_and_keeps_every_word(self):
+        long = " ".join("w%d" % i for i in range(60))
+        text = ("/* x.c - %s\n *\n * - %s\n * - next\n * %s\n * more\n */\n\n    /* %s */\n"
+                % (long, long, long, long))
+        with tempfile.TemporaryDirectory() as root:
+            path = os.path.join(root, "x.c")
+            with open(path, "w") as f:
+                f.write(text)
+            self.assertEqual(self.run_tidy("--root", root).returncode, 1)
+            r = self.run_tidy("--root", root, "--fix")
+            self.assertEqual(r.returncode, 0, r.stdout)
+            with open(path) as f:
+                fixed = f.read()
+            words = [w for w in fixed.split() if w != "*"]
+            self.assertEqual(words, [w for w in text.split() if w != "*"])
+            self.assertIn("\n * - next\n", fixed)
+            self.assertEqual(self.run_tidy("--root", root, "--fix").stdout, "")
+
     def test_each_impurity_is_found(self):
         for what, expected, code in PURITY:
             with self.subTest(what), tempfile.TemporaryDirectory() as root:
