@@ -15,8 +15,8 @@
  *
  * The writer works on <path>.tmp; commit syncs it, renames it and syncs the directory, in this
  * order: a crash leaves the former file or the new one, and at worst a .tmp that the next create
- * overwrites. A chunk's number stands in its head, so that a well-formed chunk in the wrong place is
- * found out.
+ * overwrites. A chunk's number stands in its head, so that a well-formed chunk in the wrong place
+ * is found out.
  */
 #include "store/snapfile.h"
 

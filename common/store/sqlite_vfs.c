@@ -11,8 +11,8 @@
  *                    is what the simulated disk keeps and real ones do
  *
  * Errors: NOSPACE becomes SQLITE_FULL, NOMEM SQLITE_NOMEM, all else SQLITE_IOERR_<call>. The last
- * error's code and text stay in the VFS, where bns_sqlite_err() finds them again: SQLite itself only
- * keeps a number.
+ * error's code and text stay in the VFS, where bns_sqlite_err() finds them again: SQLite itself
+ * only keeps a number.
  */
 #include "store/sqlite_vfs.h"
 

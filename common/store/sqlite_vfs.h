@@ -1,9 +1,10 @@
 /* sqlite_vfs.h - SQLite on our VFS, so that the simulator owns its bytes too.
  *
  * Registers an sqlite3_vfs named "bns-<n>" that maps SQLite's calls to one bns_vfs. Exclusive
- * locking mode only (PRAGMA locking_mode=EXCLUSIVE must be the first statement on a connection, else
- * a database in WAL mode answers CANTOPEN): there is no shared memory and no file lock, so one file has one connection at a time; the daemon's lock file keeps other
- * processes away. Use temp_store=MEMORY; a temporary file lies beside the database otherwise.
+ * locking mode only (PRAGMA locking_mode=EXCLUSIVE must be the first statement on a connection,
+ * else a database in WAL mode answers CANTOPEN): there is no shared memory and no file lock, so one
+ * file has one connection at a time; the daemon's lock file keeps other processes away. Use
+ * temp_store=MEMORY; a temporary file lies beside the database otherwise.
  *
  * SQLite's randomness comes from the env given here. Its clock stands still at the wall time of
  * registration, because workers have no clock: schemas must not ask for the time. xSleep returns at

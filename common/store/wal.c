@@ -35,10 +35,10 @@
  *            While it syncs, the next batch collects: group commit without timers.
  *   pool     makes spares, removes released segments, looks at free space (wal_segment.c)
  *
- * Errors: what can be refused is refused before it is accepted (NOSPACE, BUSY, TOOBIG, NOMEM). After
- * that a failed write or sync is fatal: pages of a failed fsync may be dropped by the kernel as if
- * clean, so no retry can be trusted. The log is poisoned, bns_fatal(env, 6) is called, every queued
- * append ends with BNS_E_IO and the next start rewrites the tail before it believes it.
+ * Errors: what can be refused is refused before it is accepted (NOSPACE, BUSY, TOOBIG, NOMEM).
+ * After that a failed write or sync is fatal: pages of a failed fsync may be dropped by the kernel
+ * as if clean, so no retry can be trusted. The log is poisoned, bns_fatal(env, 6) is called, every
+ * queued append ends with BNS_E_IO and the next start rewrites the tail before it believes it.
  *
  * wal_fsync_seconds is measured on the loop, from hand-over (or the completion before it) to
  * completion: workers have no clock. wal_fsync_total counts every fdatasync of segments and spares.
@@ -319,7 +319,8 @@ static void note_record(struct bns_wal *w, const struct bns_wal_record *r, uint6
     bns_wal_group_note(g, lsn, r->type, state);
 }
 
-/* Gives the append its lsns and its place in the tail segment, which has room for it. Cannot fail. */
+/* Gives the append its lsns and its place in the tail segment, which has room for it. Cannot
+ * fail. */
 void bns_wal_place(struct bns_wal *w, struct bns_wal_append *a)
 {
     struct bns_wal_segment *s = bns_wal_tail(w);

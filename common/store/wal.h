@@ -103,14 +103,15 @@ void bns_wal_close(struct bns_wal *w, void (*done)(void *arg), void *arg);
 /* ---- offline tools: bonsai wal dump|verify|repair|stat; nobody else has the log open ---- */
 typedef int bns_wal_visit_fn(void *arg, const char *file, uint64_t off, uint64_t lsn,
                              uint32_t group, uint8_t type, struct bns_slice payload);
-/* Checks every segment and calls fn (may be NULL) for each record of each whole batch, the WAL's own
- * records too; an error of fn stops and is returned. A torn tail is not an error: the next open cuts
- * it. BNS_E_CORRUPT, BNS_E_NOTFOUND (no such directory), BNS_E_IO, BNS_E_NOMEM. */
+/* Checks every segment and calls fn (may be NULL) for each record of each whole batch, the WAL's
+ * own records too; an error of fn stops and is returned. A torn tail is not an error: the next open
+ * cuts it. BNS_E_CORRUPT, BNS_E_NOTFOUND (no such directory), BNS_E_IO, BNS_E_NOMEM. */
 BNS_MUST_CHECK int bns_wal_visit(struct bns_vfs *vfs, const struct bns_alloc *alloc,
                                  const char *dir, bns_wal_visit_fn *fn, void *arg,
                                  struct bns_err *err);
-/* Cuts everything from the first invalid record on, later segments too, so that the log opens again;
- * what was lost is in *lost_bytes (0: there was nothing to repair). For people who decided so. */
+/* Cuts everything from the first invalid record on, later segments too, so that the log opens
+ * again; what was lost is in *lost_bytes (0: there was nothing to repair). For people who decided
+ * so. */
 BNS_MUST_CHECK int bns_wal_repair(struct bns_vfs *vfs, const struct bns_alloc *alloc,
                                   const char *dir, uint64_t *lost_bytes, struct bns_err *err);
 

@@ -7,8 +7,8 @@
  *   - its 40 bytes and its padded payload lie inside the segment
  *   - head_crc matches under the segment's salt: old bytes of another use never do
  *   - lsn is the expected one, durable < lsn, type and flags are known, the spare bits are zero
- *   - prev_crc is the head_crc of the record before it (of the segment header for the first one), so
- *     that a well-formed record in the wrong place ends the walk too
+ *   - prev_crc is the head_crc of the record before it (of the segment header for the first one),
+ *     so that a well-formed record in the wrong place ends the walk too
  *   - body_crc matches the payload
  */
 #include <stdio.h>

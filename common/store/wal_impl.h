@@ -151,7 +151,7 @@ struct bns_wal {
     struct bns_hist *metric_sync_seconds, *metric_batch;
 };
 
-/* ---- wal_format.c: bytes only ------------------------------------------------------------------ */
+/* ---- wal_format.c: bytes only ---------------------------------------------------------------- */
 void bns_wal_header_put(uint8_t *dst, const struct bns_wal_header *h);
 BNS_MUST_CHECK int bns_wal_header_get(const uint8_t *src, struct bns_wal_header *h);
 void bns_wal_head_put(uint8_t *dst, const struct bns_wal_head *h); /* but head_crc */
@@ -168,7 +168,7 @@ bool bns_wal_name_parse(const char *name, uint64_t *first_lsn);
 void bns_wal_path(char *dst, const char *dir, const char *name);
 void bns_wal_spare_path(char *dst, const char *dir, uint64_t no);
 
-/* ---- wal_read.c: the files of a log, one after the other, in memory ---------------------------- */
+/* ---- wal_read.c: the files of a log, one after the other, in memory -------------------------- */
 struct bns_wal_reader {
     struct bns_vfs *vfs;
     const struct bns_alloc *alloc;
@@ -215,7 +215,7 @@ BNS_MUST_CHECK int bns_wal_judge(const struct bns_wal_reader *r, const struct bn
 BNS_MUST_CHECK int bns_wal_zero(struct bns_file *f, const uint8_t *buf, uint32_t off, uint32_t end,
                                 struct bns_err *err);
 
-/* ---- wal_segment.c ----------------------------------------------------------------------------- */
+/* ---- wal_segment.c --------------------------------------------------------------------------- */
 void bns_wal_groups_init(struct bns_wal_groups *g, const struct bns_alloc *alloc);
 void bns_wal_groups_free(struct bns_wal_groups *g);
 struct bns_wal_group *bns_wal_group_find(const struct bns_wal_groups *g, uint32_t id);
@@ -241,7 +241,7 @@ void bns_wal_space_now(struct bns_wal *w); /* at open, blocking */
 void bns_wal_release_segments(struct bns_wal *w);
 void bns_wal_retry_fire(void *arg);
 
-/* ---- wal.c ------------------------------------------------------------------------------------- */
+/* ---- wal.c ----------------------------------------------------------------------------------- */
 static inline struct bns_wal_segment *bns_wal_tail(const struct bns_wal *w)
 {
     BNS_ASSERT(!bns_list_empty(&w->segments));

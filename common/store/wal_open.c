@@ -6,9 +6,9 @@
  *   1. If a record behind X validates and has durable >= L, record L was durable once: CORRUPT.
  *   2. Otherwise nothing proves that L was ever acknowledged: torn tail. The incomplete batch and
  *      all behind it becomes zeros, synced, one line in the log.
- *   3. In a segment that is not the last one: always CORRUPT, because a segment is synced before the
- *      next one begins. A file that ends early, a bad header, a first record (the checkpoint) that is
- *      not valid: always CORRUPT, because these were synced before the file got its name.
+ *   3. In a segment that is not the last one: always CORRUPT, because a segment is synced before
+ *      the next one begins. A file that ends early, a bad header, a first record (the checkpoint)
+ *      that is not valid: always CORRUPT, because these were synced before the file got its name.
  *   4. Bit rot in the last synced batch, before its seal, looks like a torn tail: no local rule can
  *      tell. The window is closed 100 ms after the last batch, by the seal.
  *

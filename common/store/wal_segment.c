@@ -5,10 +5,10 @@
  * them, and a full disk is met here, where nothing has been promised yet.
  *
  * Rolling is decided on the loop, by arithmetic: a batch that does not fit into the tail segment
- * opens a new one, whose first record is a checkpoint. When the spare is there the segment takes its
- * file; otherwise its appends wait, placed (lsn, offset, checksum) but not submitted, until a spare
- * of that size has been made. The worker then writes header, checkpoint and batch, syncs, renames the
- * file to its final name and syncs the directory, and only then acknowledges.
+ * opens a new one, whose first record is a checkpoint. When the spare is there the segment takes
+ * its file; otherwise its appends wait, placed (lsn, offset, checksum) but not submitted, until a
+ * spare of that size has been made. The worker then writes header, checkpoint and batch, syncs,
+ * renames the file to its final name and syncs the directory, and only then acknowledges.
  *
  *     spare:    NONE -> MAKING -> READY -> (taken) NONE
  *                          \-> FAILED -> (retry timer, 200 ms) MAKING
@@ -397,7 +397,8 @@ uint32_t bns_wal_segment_plan(const struct bns_wal *w)
     return bytes > max / 2 ? max : bytes * 2;
 }
 
-/* A new tail segment with room for `need` bytes behind its checkpoint. It is not in the list yet. */
+/* A new tail segment with room for `need` bytes behind its checkpoint. It is not in the list
+ * yet. */
 int bns_wal_segment_new(struct bns_wal *w, uint64_t need, struct bns_wal_segment **out)
 {
     size_t len = bns_wal_checkpoint_len(&w->groups);

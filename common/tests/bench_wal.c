@@ -3,9 +3,9 @@
  *   bench_wal [DIR]        default $TMPDIR or /tmp; ROUNDS and MS from the environment (7, 400)
  *
  * A is the whole log: production env, worker thread, checksums, segments being made, released and
- * removed in the background. B is a loop of pwrite + fdatasync into a file that was filled with zeros
- * before, one write of as many bytes a sync as A had written a sync in the same round. Depth 1: each
- * append waits for the one before; depth 64: the queue is never empty. */
+ * removed in the background. B is a loop of pwrite + fdatasync into a file that was filled with
+ * zeros before, one write of as many bytes a sync as A had written a sync in the same round. Depth
+ * 1: each append waits for the one before; depth 64: the queue is never empty. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

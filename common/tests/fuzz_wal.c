@@ -1,9 +1,10 @@
 /* fuzz_wal.c - any bytes as the segments of a log: opened or refused, never a crash.
  *
  * Input: u8 flags, u8 share of the first segment (in 1/255), then the bytes of one or two segments.
- * With flag 1 the header's checksum, size and first lsn are made right; with flag 2 the checksums of
- * the records as well, as far as their lengths lead, so that the fuzzer gets behind them. What opens
- * must pass visit before and open again afterwards; what is refused must open after repair. */
+ * With flag 1 the header's checksum, size and first lsn are made right; with flag 2 the checksums
+ * of the records as well, as far as their lengths lead, so that the fuzzer gets behind them. What
+ * opens must pass visit before and open again afterwards; what is refused must open after
+ * repair. */
 #include "base/crc32c.h"
 #include "store/wal_impl.h"
 #include "store_env.h"

@@ -1,7 +1,7 @@
 /* store_env.h - a small env for the tests of the store: one thread, virtual time, run by hand.
  *
- * Jobs wait in queues until senv_pump() runs them: a worker's handler gets all that is queued, as in
- * production. When the VFS is off (power cut) or fatal was called, nothing more is delivered. */
+ * Jobs wait in queues until senv_pump() runs them: a worker's handler gets all that is queued, as
+ * in production. When the VFS is off (power cut) or fatal was called, nothing more is delivered. */
 #ifndef BNS_TESTS_STORE_ENV_H
 #define BNS_TESTS_STORE_ENV_H
 

@@ -31,8 +31,10 @@ static int query(sqlite3 *db, const char *sql, char *out)
     return sqlite3_exec(db, sql, one_value, out, NULL);
 }
 
+/* sync: a value of PRAGMA synchronous, or "DELETE": a rollback journal with synchronous=FULL. */
 static int open_db(struct bns_sqlite_vfs *v, const char *path, const char *sync, sqlite3 **db)
 {
+    bool journal = strcmp(sync, "DELETE") == 0;
     char sql[128];
     int rc = sqlite3_open_v2(path, db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
                              bns_sqlite_vfs_name(v));
@@ -40,8 +42,9 @@ static int open_db(struct bns_sqlite_vfs *v, const char *path, const char *sync,
     if (rc == SQLITE_OK)
         rc = run(*db, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA auto_vacuum=INCREMENTAL");
     if (rc == SQLITE_OK)
-        rc = run(*db, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0");
-    (void)snprintf(sql, sizeof sql, "PRAGMA synchronous=%s", sync);
+        rc = run(*db, journal ? "PRAGMA journal_mode=DELETE"
+                              : "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0");
+    (void)snprintf(sql, sizeof sql, "PRAGMA synchronous=%s", journal ? "FULL" : sync);
     if (rc == SQLITE_OK)
         rc = run(*db, sql);
     if (rc == SQLITE_OK)
@@ -244,6 +247,7 @@ static void power_cut_at_every_operation(void **state)
     (void)state;
     sweep(BNS_VFAULT_POWER, "FULL", 4);
     sweep(BNS_VFAULT_POWER, "NORMAL", 4);
+    sweep(BNS_VFAULT_POWER, "DELETE", 2);
     sweep(BNS_VFAULT_KILL, "FULL", 1);
 }
 
@@ -263,6 +267,7 @@ static void error_at_every_operation(void **state)
     (void)state;
     sweep(BNS_VFAULT_EIO, "FULL", 1);
     sweep(BNS_VFAULT_NOSPACE, "FULL", 1);
+    sweep(BNS_VFAULT_EIO, "DELETE", 1);
 }
 
 /* SQLite's numbers become our codes, with the text of the VFS. */

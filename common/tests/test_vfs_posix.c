@@ -1,18 +1,94 @@
-/* test_vfs_posix.c - the VFS on the real file system, in a directory of its own under $TMPDIR. */
+/* test_vfs_posix.c - the VFS on the real file system, in a directory of its own under $TMPDIR.
+ *
+ * The system calls are replaced by functions of this file that call the kernel, unless a plan says
+ * that this one fails: so interruptions, short transfers and every errno can be had. */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "sim/heap.h"
 #include "store/vfs_posix.h"
+
+/* ---- the plan: the n-th system call from now fails, or moves fewer bytes ---------------------- */
+static struct {
+    int countdown; /* 0: nothing planned */
+    int error;     /* 0: a short transfer of one byte */
+    bool fired;
+} plan;
+
+static void plan_set(int countdown, int error)
+{
+    plan.countdown = countdown;
+    plan.error = error;
+    plan.fired = false;
+}
+
+static bool strikes(void)
+{
+    if (plan.countdown == 0 || --plan.countdown > 0)
+        return false;
+    plan.fired = true;
+    errno = plan.error;
+    return true;
+}
+
+ssize_t pread(int fd, void *dst, size_t len, off_t off)
+{
+    if (strikes()) {
+        if (plan.error != 0)
+            return -1;
+        len = len > 1 ? 1 : len;
+    }
+    return syscall(SYS_pread64, fd, dst, len, off);
+}
+
+ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t off)
+{
+    if (strikes()) {
+        if (plan.error != 0)
+            return -1;
+        return iov[0].iov_len == 0 ? 0 : syscall(SYS_pwrite64, fd, iov[0].iov_base, 1, off);
+    }
+    return syscall(SYS_pwritev, fd, iov, n, off, 0);
+}
+
+int open(const char *path, int flags, ...)
+{
+    return strikes() ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+}
+
+int fsync(int fd)
+{
+    return strikes() ? -1 : (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+    return strikes() ? -1 : (int)syscall(SYS_fdatasync, fd);
+}
+
+int ftruncate(int fd, off_t size)
+{
+    return strikes() ? -1 : (int)syscall(SYS_ftruncate, fd, size);
+}
+
+int flock(int fd, int op)
+{
+    return strikes() ? -1 : (int)syscall(SYS_flock, fd, op);
+}
 
 static char dir[256];
 static struct bns_vfs *vfs;
@@ -177,7 +253,8 @@ static void errors_name_path_and_call(void **state)
     bns_file_close(f);
 }
 
-/* Directories are 0700, files 0600, whatever the umask allows; descriptors do not leak to children. */
+/* Directories are 0700, files 0600, whatever the umask allows; descriptors do not leak to
+ * children. */
 static void modes_are_private(void **state)
 {
     struct bns_file *f;
@@ -282,6 +359,87 @@ static void allocation_fails_at_every_call(void **state)
     }
 }
 
+/* One of everything; returns the first error. */
+static int exercise(struct bns_err *err)
+{
+    struct bns_slice v[3] = {BNS_LIT("abc"), BNS_LIT(""), BNS_LIT("defgh")};
+    struct bns_file *f = NULL;
+    char back[8];
+    size_t got = 0;
+    uint64_t size = 0;
+    int rv = bns_vfs_open(vfs, at(0, "x"), BNS_OPEN_CREATE | BNS_OPEN_TRUNC, &f, err);
+
+    if (rv == BNS_OK)
+        rv = bns_file_write_at(f, 0, v, 3, err);
+    if (rv == BNS_OK)
+        rv = bns_file_sync(f, true, err);
+    if (rv == BNS_OK)
+        rv = bns_file_sync(f, false, err);
+    if (rv == BNS_OK)
+        rv = bns_file_read_at(f, 0, back, sizeof back, &got, err);
+    if (rv == BNS_OK) {
+        assert_int_equal(got, sizeof back);
+        assert_memory_equal(back, "abcdefgh", sizeof back);
+        rv = bns_file_truncate(f, 4, err);
+    }
+    if (rv == BNS_OK)
+        rv = bns_file_size(f, &size, err);
+    if (rv == BNS_OK)
+        assert_int_equal(size, 4);
+    bns_file_close(f);
+    f = NULL;
+    if (rv == BNS_OK)
+        rv = bns_vfs_sync_dir(vfs, dir, err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_lock(vfs, at(0, "LOCK"), &f, err);
+    bns_file_close(f);
+    return rv;
+}
+
+/* Every system call interrupted once, the write and the read cut short: nobody notices. */
+static void interruptions_are_invisible(void **state)
+{
+    static const int short_calls[] = {2, 5}; /* pwritev, pread */
+    (void)state;
+    plan.fired = true;
+    for (int n = 1; plan.fired; n++) {
+        plan_set(n, EINTR);
+        assert_int_equal(exercise(NULL), BNS_OK);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        plan_set(short_calls[i], 0);
+        assert_int_equal(exercise(NULL), BNS_OK);
+        assert_true(plan.fired);
+    }
+    plan_set(0, 0);
+}
+
+/* Every system call fails once, with every errno that has a code of its own. */
+static void errors_have_codes(void **state)
+{
+    static const struct {
+        int error, code;
+    } t[] = {
+        {EIO, BNS_E_IO},          {ENOSPC, BNS_E_NOSPACE},  {EDQUOT, BNS_E_NOSPACE},
+        {EFBIG, BNS_E_NOSPACE},   {ENOMEM, BNS_E_NOMEM},    {EACCES, BNS_E_FORBIDDEN},
+        {EPERM, BNS_E_FORBIDDEN}, {EROFS, BNS_E_FORBIDDEN}, {EMFILE, BNS_E_IO},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        plan.fired = true;
+        for (int n = 1; plan.fired; n++) {
+            struct bns_err err = {0};
+            int rv;
+            plan_set(n, t[i].error);
+            rv = exercise(&err);
+            assert_int_equal(rv, plan.fired ? t[i].code : BNS_OK);
+            if (plan.fired)
+                assert_non_null(strstr(err.text, dir));
+        }
+        plan_set(0, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +449,8 @@ int main(void)
         cmocka_unit_test(modes_are_private),
         cmocka_unit_test(lock_is_exclusive),
         cmocka_unit_test(names_are_sorted),
+        cmocka_unit_test(interruptions_are_invisible),
+        cmocka_unit_test(errors_have_codes),
         cmocka_unit_test(allocation_fails_at_every_call),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
