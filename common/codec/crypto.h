@@ -10,7 +10,8 @@
 
 #define BNS_SHA1_BYTES 20
 
-/* SHA-1 of n slices, one behind the other: for ids that real systems derive so, not for security. */
+/* SHA-1 of n slices, one behind the other: for ids that real systems derive so, not for
+ * security. */
 BNS_MUST_CHECK int bns_sha1(const struct bns_slice *v, size_t n, uint8_t out[BNS_SHA1_BYTES]);
 
 #endif

@@ -1,5 +1,5 @@
-/* fuzz_history.c - any bytes as a history: refused, or read, written, read again the same, paired and
- * checked, without a crash. */
+/* fuzz_history.c - any bytes as a history: refused, or read, written, read again the same, paired
+ * and checked, without a crash. */
 #include "base/alloc.h"
 #include "fuzz.h"
 #include "sim/history.h"
