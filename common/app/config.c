@@ -32,6 +32,7 @@ struct reader {
     const struct bns_config_key *key; /* the value of which comes next */
     size_t section_lines[KEYS_MAX];   /* by index of the section's first key; 0 = not seen */
     size_t key_lines[KEYS_MAX];       /* by index; 0 = not seen */
+    bool flat;                        /* no sections: their name is "" */
 };
 
 static size_t line_of(const struct reader *r)
@@ -118,6 +119,12 @@ static int on_key(struct reader *r)
     return unknown(r, "key", word);
 }
 
+/* "section.key", or the bare key of a flat file. */
+static const char *dot(const struct bns_config_key *k)
+{
+    return k->section[0] == '\0' ? "" : ".";
+}
+
 static int on_value(struct reader *r)
 {
     const struct bns_config_key *k = r->key;
@@ -125,8 +132,8 @@ static int on_value(struct reader *r)
     int rv;
 
     if (text == NULL || (*text == '\0' && r->ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE))
-        return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s.%s: expected %s", r->name, line_of(r),
-                           k->section, k->key, bns_value_kind_text(k->kind));
+        return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s%s%s: expected %s", r->name,
+                           line_of(r), k->section, dot(k), k->key, bns_value_kind_text(k->kind));
     if (k->kind == BNS_VALUE_STR) {
         text = bns_arena_dup(r->arena, text, strlen(text));
         if (text == NULL)
@@ -134,7 +141,7 @@ static int on_value(struct reader *r)
     }
     rv = bns_value_set(k->kind, k->dst, text, r->err);
     if (rv != BNS_OK)
-        bns_err_wrap(r->err, "%s:%zu: %s.%s", r->name, line_of(r), k->section, k->key);
+        bns_err_wrap(r->err, "%s:%zu: %s%s%s", r->name, line_of(r), k->section, dot(k), k->key);
     r->place = SECTION_BODY;
     return rv;
 }
@@ -156,8 +163,9 @@ static int on_event(struct reader *r)
             return BNS_OK;
         }
         if (type != YAML_MAPPING_START_EVENT)
-            return refuse(r, "expected sections, such as 'log:'");
-        r->place = TOP;
+            return refuse(r, r->flat ? "expected 'key: value' lines"
+                                     : "expected sections, such as 'log:'");
+        r->place = r->flat ? SECTION_BODY : TOP;
         return BNS_OK;
     case TOP:
         if (type != YAML_MAPPING_END_EVENT)
@@ -172,7 +180,7 @@ static int on_event(struct reader *r)
     case SECTION_BODY:
         if (type != YAML_MAPPING_END_EVENT)
             return on_key(r);
-        r->place = TOP;
+        r->place = r->flat ? END : TOP;
         return BNS_OK;
     case VALUE:
         return on_value(r);
@@ -201,6 +209,8 @@ int bns_config_parse(const char *name, struct bns_slice text, const struct bns_c
 
     for (size_t i = 0; keys[i].section != NULL; i++)
         BNS_ASSERT(i < KEYS_MAX);
+    r.flat = keys[0].section != NULL && keys[0].section[0] == '\0';
+    r.section = r.flat ? keys[0].section : NULL;
     if (!yaml_parser_initialize(&p))
         return bns_err_set(err, BNS_E_NOMEM, "%s: no memory to read it", name);
     yaml_parser_set_input_string(&p, text.ptr == NULL ? (const uint8_t *)"" : text.ptr, text.len);

@@ -8,6 +8,8 @@
  * The keys are a table of the program. Rising order: defaults in the table's destinations, file,
  * environment, flags (app/cli.h): load, then env, then the flags' parse.
  *
+ * Where all sections are named "" the file is flat, as etcd's: `name: n1` lines without sections.
+ *
  * Thread:  any, start-up.
  * Memory:  text values from the file are copied into the arena given.
  * Errors:  BNS_E_INVALID with "file:line: what, nearest name"; BNS_E_NOTFOUND no such file;

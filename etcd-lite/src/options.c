@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "app/config.h"
+
 #define ETCD_API_VERSION "3.6.0"
 
 #define DEFAULT_CLIENT "http://localhost:2379"
@@ -107,7 +109,7 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
 
     if (rv == BNS_OK && o->data_dir == NULL)
         rv = print(arena, &o->data_dir, "%s%s", o->name, ".etcd");
-    if (rv == BNS_OK && !o->cluster_given)
+    if (rv == BNS_OK && o->initial_cluster == NULL)
         rv = print(arena, &o->initial_cluster, "%s=%s", o->name, o->initial_advertise_peer_urls);
     if (o->advertise_client_urls == NULL)
         o->advertise_client_urls = o->listen_client_urls;
@@ -156,8 +158,10 @@ static void warn_exposed(const struct etcd_options *o, const char *program)
                       program, o->client_urls.url[0]); /* as above */
 }
 
-enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
-                                           int argc, char **argv, char **envp, int *exit_code)
+#define FLAGS_MAX 32
+
+/* All flags; each is also a variable ETCD_<NAME> and a key of the configuration file. */
+static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX])
 {
     const struct bns_cli_flag flags[] = {
         {"name", 0, BNS_VALUE_STR, &o->name, "human-readable name of this member", NULL},
@@ -171,7 +175,7 @@ enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_ar
         {"initial-advertise-peer-urls", 0, BNS_VALUE_STR, &o->initial_advertise_peer_urls,
          "this member's peer URLs, as the others know them", NULL},
         {"initial-cluster", 0, BNS_VALUE_STR, &o->initial_cluster,
-         "the members: name=peer URL, separated by commas", &o->cluster_given},
+         "the members: name=peer URL, separated by commas", NULL},
         {"initial-cluster-token", 0, BNS_VALUE_STR, &o->initial_cluster_token,
          "token of the cluster, part of its ids", NULL},
         {"initial-cluster-state", 0, BNS_VALUE_STR, &o->initial_cluster_state, "new", NULL},
@@ -191,14 +195,47 @@ enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_ar
         {"log-format", 0, BNS_VALUE_STR, &o->log_format, "logfmt, json", NULL},
         {"ports-file", 0, BNS_VALUE_STR, &o->ports_file,
          "written with the ports in use once ready (for port 0)", NULL},
+        {"config-file", 0, BNS_VALUE_STR, &o->config_file,
+         "YAML with these names as keys; variables and flags win over it", NULL},
         {NULL, 0, BNS_VALUE_STR, NULL, NULL, NULL},
     };
+
+    _Static_assert(sizeof flags / sizeof flags[0] <= FLAGS_MAX, "room for all flags");
+    memcpy(out, flags, sizeof flags);
+}
+
+static int load_file(const struct etcd_options *o, const struct bns_cli_flag *flags,
+                     struct bns_arena *arena, struct bns_err *err)
+{
+    struct bns_config_key keys[FLAGS_MAX] = {0};
+
+    for (size_t i = 0; flags[i].name != NULL; i++)
+        keys[i] = (struct bns_config_key){"", flags[i].name, flags[i].kind, flags[i].dst};
+    return bns_config_load(o->config_file, keys, arena, err);
+}
+
+/* Environment, then flags; BNS_E_INVALID is a mistake of usage. */
+static int read_words(const struct bns_cli *cli, int argc, char **argv, char **envp,
+                      struct bns_cli_words *words, struct bns_err *err)
+{
+    int rv = bns_cli_env(cli, "ETCD_", envp, err);
+
+    if (rv == BNS_OK)
+        rv = bns_cli_parse(cli, argc, argv, words, err);
+    if (rv == BNS_OK && words->count > 0 && !words->help && !words->version)
+        rv = bns_err_set(err, BNS_E_INVALID, "\"%s\" is not a flag", argv[1]);
+    return rv;
+}
+
+enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
+                                           int argc, char **argv, char **envp, int *exit_code)
+{
+    struct bns_cli_flag flags[FLAGS_MAX];
     const struct bns_cli cli = {
         .program = "etcd-lite",
         .usage = "etcd-lite [flags]",
-        .about =
-            "A replicated key-value store that speaks etcd's v3 API. Flags may also be given as "
-            "ETCD_* variables (ETCD_DATA_DIR).",
+        .about = "A replicated key-value store that speaks etcd's v3 API. Flags may also be given "
+                 "as ETCD_* variables (ETCD_DATA_DIR).",
         .version = "etcd Version: " ETCD_API_VERSION "\netcd-lite " BNS_VERSION,
         .flags = flags,
     };
@@ -206,19 +243,24 @@ enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_ar
     struct bns_err err = {0};
 
     defaults(o);
+    flag_table(o, flags);
     *exit_code = BNS_EXIT_OK;
-    if (bns_cli_env(&cli, "ETCD_", envp, &err) != BNS_OK ||
-        bns_cli_parse(&cli, argc, argv, &words, &err) != BNS_OK) {
+    if (read_words(&cli, argc, argv, envp, &words, &err) != BNS_OK) {
         *exit_code = refuse(cli.program, &err, BNS_EXIT_USAGE);
         return ETCD_EXIT;
     }
     if (bns_cli_answered(&cli, &words))
         return ETCD_EXIT;
-    if (words.count > 0) {
-        (void)bns_err_set(&err, BNS_E_INVALID, "\"%s\" is not a flag",
-                          argv[1]); /* always INVALID */
-        *exit_code = refuse(cli.program, &err, BNS_EXIT_USAGE);
-        return ETCD_EXIT;
+    if (o->config_file != NULL) {
+        if (load_file(o, flags, arena, &err) != BNS_OK) {
+            *exit_code = refuse(cli.program, &err, BNS_EXIT_CONFIG);
+            return ETCD_EXIT;
+        }
+        /* once more, over what the file said; it went well the first time */
+        if (read_words(&cli, argc, argv, envp, &words, &err) != BNS_OK) {
+            *exit_code = refuse(cli.program, &err, BNS_EXIT_USAGE);
+            return ETCD_EXIT;
+        }
     }
     if (derive(o, arena, &err) != BNS_OK) {
         *exit_code = refuse(cli.program, &err, BNS_EXIT_CONFIG);

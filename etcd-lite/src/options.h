@@ -15,13 +15,12 @@ struct etcd_options {
     const char *listen_client_urls, *advertise_client_urls;
     const char *listen_peer_urls, *initial_advertise_peer_urls;
     const char *initial_cluster, *initial_cluster_token, *initial_cluster_state;
-    const char *log_level, *log_format, *ports_file;
+    const char *log_level, *log_format, *ports_file, *config_file;
     uint64_t heartbeat_ms, election_ms;
     uint64_t snapshot_count;
     uint64_t quota_bytes;
     uint64_t txn_ops_max, request_bytes_max, streams_max;
     bool unsafe_no_fsync, insecure;
-    bool cluster_given;
 
     /* derived */
     struct etcd_urls client_urls, advertised, peer_listen;
@@ -32,7 +31,7 @@ struct etcd_options {
 
 enum etcd_options_result { ETCD_RUN, ETCD_EXIT };
 
-/* Reads environment, then flags (flags win), checks and derives. ETCD_EXIT: *exit_code says with
+/* Reads --config-file, environment, flags (the later ones win), checks and derives. ETCD_EXIT: *exit_code says with
  * what; messages and help have been printed. */
 enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
                                            int argc, char **argv, char **envp, int *exit_code);
