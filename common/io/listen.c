@@ -106,6 +106,7 @@ static int bind_and_listen(int fd, const struct sockaddr_storage *a, socklen_t l
 
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0)
         return errno;
+    bns_tcp_tune(fd);
     if (bind(fd, (const struct sockaddr *)a, len) != 0)
         return errno;
     return listen(fd, BACKLOG) != 0 ? errno : 0;

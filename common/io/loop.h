@@ -103,6 +103,7 @@ int bns_workers_start(struct bns_worker *w, const char *name, size_t threads);
 int bns_tcp_connect(struct bns_env *env, const char *host, uint16_t port,
                     const struct bns_stream_events *ev, void *arg, struct bns_stream **out,
                     struct bns_err *err);
+void bns_tcp_tune(int fd);
 int bns_tcp_adopt(struct bns_env_uv *e, int fd, struct bns_stream **out); /* fd taken on success */
 bool bns_tcp_owned(const struct bns_stream *s); /* events were set, or it is closing */
 void bns_tcp_turn_end(struct bns_env_uv *e);

@@ -33,6 +33,8 @@
 #define CLOSE_NS (10 * BNS_SEC)
 #define LINGER_NS (1 * BNS_SEC)
 #define LINGER_BYTES (1024u * 1024)
+#define KEEP_IDLE_S 60
+#define KEEP_EVERY_S 15
 #define READS_PER_TURN 4
 #define FLUSH_BYTES (1024u * 1024)
 #define FLUSH_IOV 128
@@ -554,10 +556,23 @@ static const struct bns_stream_ops tcp_ops = {
 };
 
 /* ---- birth ----------------------------------------------------------------------------------- */
+/* Small writes leave at once, and a peer whose machine is gone is found after KEEP_IDLE_S and four
+ * unanswered probes. A listener's settings pass to what it accepts. None of them is needed to be
+ * right, so failures are ignored. */
+void bns_tcp_tune(int fd)
+{
+    int one = 1, idle = KEEP_IDLE_S, every = KEEP_EVERY_S, probes = 4;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
 static int stream_new(struct bns_env_uv *e, int fd, enum state state, struct tcp **out)
 {
     struct tcp *t = bns_alloc_zero(e->env.alloc, sizeof *t);
-    int one = 1;
 
     if (t == NULL)
         return BNS_E_NOMEM;
@@ -565,8 +580,6 @@ static int stream_new(struct bns_env_uv *e, int fd, enum state state, struct tcp
         bns_free(e->env.alloc, t);
         return BNS_E_IO;
     }
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
-                     sizeof one); /* slower without, not wrong */
     t->base.ops = &tcp_ops;
     t->e = e;
     t->poll.data = t;
@@ -617,6 +630,7 @@ int bns_tcp_connect(struct bns_env *env, const char *host, uint16_t port,
     if (fd < 0)
         return bns_err_set(err, BNS_E_IO, "cannot make a socket to %s port %u: %s", host,
                            (unsigned)port, strerror(errno));
+    bns_tcp_tune(fd);
     rv = stream_new(e, fd, DIALING, &t);
     if (rv != BNS_OK) {
         (void)close(fd); /* never used */
