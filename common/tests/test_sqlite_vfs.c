@@ -307,6 +307,149 @@ static void errors_are_mapped(void **state)
     bns_vfs_mem_free(mem);
 }
 
+/* ---- the methods one by one ------------------------------------------------------------------ */
+
+struct direct {
+    struct bns_vfs *mem;
+    struct bns_sqlite_vfs *v;
+    struct senv s;
+    sqlite3_vfs *sv;
+    sqlite3_file *f;
+};
+
+static void direct_open(struct direct *d)
+{
+    assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 1, &d->mem), BNS_OK);
+    senv_init(&d->s, d->mem, 1, 0);
+    assert_int_equal(bns_sqlite_vfs_new(&d->s.env, &d->v, NULL), BNS_OK);
+    d->sv = sqlite3_vfs_find(bns_sqlite_vfs_name(d->v));
+    assert_non_null(d->sv);
+    d->f = calloc(1, (size_t)d->sv->szOsFile);
+}
+
+static void direct_close(struct direct *d)
+{
+    free(d->f);
+    bns_sqlite_vfs_free(d->v);
+    assert_int_equal(senv_free(&d->s, NULL), 0);
+    assert_int_equal(bns_vfs_mem_handles(d->mem), 0);
+    bns_vfs_mem_free(d->mem);
+}
+
+static int open_file(struct direct *d, const char *name, int flags)
+{
+    int out = 0;
+    return d->sv->xOpen(d->sv, name, d->f, flags | SQLITE_OPEN_MAIN_DB, &out);
+}
+
+/* Names: what SQLite must hear when a file is missing, there, too long, or the disk fails. */
+static void name_calls_answer_as_sqlite_expects(void **state)
+{
+    const int create = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    struct direct d = {0};
+    char longer[700], full[512], text[64] = "";
+    int yes = 7;
+    (void)state;
+
+    direct_open(&d);
+    memset(longer, 'a', sizeof longer);
+    longer[699] = '\0';
+    assert_int_equal(open_file(&d, longer, create), SQLITE_CANTOPEN);
+    assert_int_equal(d.sv->xFullPathname(d.sv, longer, 512, full), SQLITE_CANTOPEN);
+    assert_int_equal(open_file(&d, "/none", SQLITE_OPEN_READWRITE), SQLITE_CANTOPEN);
+    assert_int_equal(open_file(&d, "none", SQLITE_OPEN_READONLY), SQLITE_CANTOPEN);
+    assert_int_equal(open_file(&d, "db", create), SQLITE_OK);
+    assert_int_equal(d.f->pMethods->xClose(d.f), SQLITE_OK);
+    assert_int_equal(open_file(&d, "db", create | SQLITE_OPEN_EXCLUSIVE), SQLITE_CANTOPEN);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(open_file(&d, "db", create), SQLITE_IOERR);
+    assert_true(d.sv->xGetLastError(d.sv, sizeof text, text) == BNS_E_IO);
+    assert_non_null(strstr(text, "db"));
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_NOSPACE);
+    assert_int_equal(open_file(&d, "new", create), SQLITE_FULL);
+    assert_int_equal(d.sv->xAccess(d.sv, "db", SQLITE_ACCESS_EXISTS, &yes), SQLITE_OK);
+    assert_int_equal(yes, 0); /* empty */
+    assert_int_equal(d.sv->xAccess(d.sv, "db", SQLITE_ACCESS_READWRITE, &yes), SQLITE_OK);
+    assert_int_equal(yes, 1);
+    assert_int_equal(d.sv->xAccess(d.sv, "none", SQLITE_ACCESS_READWRITE, &yes), SQLITE_OK);
+    assert_int_equal(yes, 0);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(d.sv->xAccess(d.sv, "db", SQLITE_ACCESS_EXISTS, &yes), SQLITE_IOERR_ACCESS);
+    assert_int_equal(d.sv->xDelete(d.sv, "none", 1), SQLITE_IOERR_DELETE_NOENT);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(d.sv->xDelete(d.sv, "db", 1), SQLITE_IOERR_DELETE);
+    bns_vfs_mem_fail_at(d.mem, 2, BNS_VFAULT_EIO);
+    assert_int_equal(d.sv->xDelete(d.sv, "db", 1), SQLITE_IOERR_DIR_FSYNC);
+    direct_close(&d);
+}
+
+/* Each method of an open file fails once, with the code that names the call. */
+static void file_calls_name_what_failed(void **state)
+{
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_DELETEONCLOSE;
+    const sqlite3_io_methods *m;
+    struct direct d = {0};
+    sqlite3_int64 size = 0;
+    char buf[8] = "1234567";
+    int held = 9;
+    (void)state;
+
+    direct_open(&d);
+    assert_int_equal(open_file(&d, "/db", flags), SQLITE_OK);
+    m = d.f->pMethods;
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(m->xWrite(d.f, buf, 4, 0), SQLITE_IOERR_WRITE);
+    assert_int_equal(m->xWrite(d.f, buf, 4, 0), SQLITE_OK);
+    assert_int_equal(m->xRead(d.f, buf, 8, 0), SQLITE_IOERR_SHORT_READ);
+    assert_memory_equal(buf, "1234\0\0\0\0", 8);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(m->xRead(d.f, buf, 8, 0), SQLITE_IOERR_READ);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(m->xSync(d.f, SQLITE_SYNC_NORMAL), SQLITE_IOERR_FSYNC);
+    bns_vfs_mem_fail_at(d.mem, 2, BNS_VFAULT_EIO);
+    assert_int_equal(m->xSync(d.f, SQLITE_SYNC_DATAONLY), SQLITE_IOERR_DIR_FSYNC);
+    assert_int_equal(m->xSync(d.f, SQLITE_SYNC_DATAONLY), SQLITE_OK);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(m->xTruncate(d.f, 2), SQLITE_IOERR_TRUNCATE);
+    assert_int_equal(m->xTruncate(d.f, 2), SQLITE_OK);
+    assert_int_equal(m->xFileSize(d.f, &size), SQLITE_OK);
+    assert_int_equal(size, 2);
+    assert_int_equal(m->xLock(d.f, SQLITE_LOCK_EXCLUSIVE), SQLITE_OK);
+    assert_int_equal(m->xCheckReservedLock(d.f, &held), SQLITE_OK);
+    assert_int_equal(held, 0);
+    assert_int_equal(m->xUnlock(d.f, SQLITE_LOCK_NONE), SQLITE_OK);
+    bns_vfs_mem_power_cut(d.mem, NULL);
+    assert_int_equal(m->xFileSize(d.f, &size), SQLITE_IOERR_FSTAT);
+    bns_vfs_mem_power_on(d.mem);
+    bns_vfs_mem_fail_at(d.mem, 1, BNS_VFAULT_EIO);
+    assert_int_equal(m->xClose(d.f), SQLITE_IOERR_DELETE);
+    direct_close(&d);
+}
+
+/* Time, sleep and randomness come from the env: nothing waits, the same seed gives the same. */
+static void clock_and_randomness_are_the_envs(void **state)
+{
+    struct direct d[2] = {0};
+    char random[2][32];
+    sqlite3_int64 ms = 0;
+    double days = 0;
+    (void)state;
+
+    for (int i = 0; i < 2; i++) {
+        direct_open(&d[i]);
+        assert_int_equal(d[i].sv->xRandomness(d[i].sv, 32, random[i]), 32);
+        assert_int_equal(d[i].sv->xSleep(d[i].sv, 5000000), 5000000);
+        assert_int_equal(d[i].sv->xCurrentTimeInt64(d[i].sv, &ms), SQLITE_OK);
+        assert_int_equal(d[i].sv->xCurrentTime(d[i].sv, &days), SQLITE_OK);
+        assert_true(ms == INT64_C(210866760000000) + bns_wall_ms(&d[i].s.env));
+        assert_true(days > 2460000 && days < 2470000);
+    }
+    assert_memory_equal(random[0], random[1], 32);
+    assert_string_not_equal(bns_sqlite_vfs_name(d[0].v), bns_sqlite_vfs_name(d[1].v));
+    direct_close(&d[0]);
+    direct_close(&d[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +460,9 @@ int main(void)
         cmocka_unit_test(database_without_syncs_is_caught),
         cmocka_unit_test(error_at_every_operation),
         cmocka_unit_test(errors_are_mapped),
+        cmocka_unit_test(name_calls_answer_as_sqlite_expects),
+        cmocka_unit_test(file_calls_name_what_failed),
+        cmocka_unit_test(clock_and_randomness_are_the_envs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
