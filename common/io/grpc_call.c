@@ -279,15 +279,21 @@ static void start(struct bns_grpc_call *c)
     leave(c);
 }
 
+/* Not taken: HTTP/2's way to say that it may be tried again. */
+static void refuse_stream(struct bns_grpc_call *c)
+{
+    bns_h2_stream_deaf(&c->s);
+    reset(c, NGHTTP2_REFUSED_STREAM);
+    tell_end(c, BNS_GRPC_END_RESET);
+}
+
 /* The connection is over its budget: the call waits, or is turned away for a retry. */
 static void wait_for_room(struct bns_grpc_call *c)
 {
     struct bns_grpc_conn *conn = conn_of(c->s.h);
 
     if (conn->waiting >= BNS_GRPC_HELD_MAX) {
-        bns_h2_stream_deaf(&c->s);
-        reset(c, NGHTTP2_REFUSED_STREAM);
-        tell_end(c, BNS_GRPC_END_RESET);
+        refuse_stream(c);
         return;
     }
     conn->waiting++;
@@ -302,6 +308,10 @@ void bns_grpc_call_headers_end(struct bns_h2_stream *s, nghttp2_headers_category
     (void)end;
     if (cat != NGHTTP2_HCAT_REQUEST)
         return;
+    if (s->h->streams_count > BNS_GRPC_CALLS_MAX) {
+        refuse_stream(c);
+        return;
+    }
     if (!c->post) {
         refuse_http(c, "405");
         return;

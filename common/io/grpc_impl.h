@@ -9,6 +9,7 @@
 #define BNS_GRPC_CODES 17
 #define BNS_GRPC_CALL_INLINE 896u /* bytes of the arena that lie in the call */
 #define BNS_GRPC_HELD_MAX 1024u   /* calls not started while a connection is over its budget */
+#define BNS_GRPC_CALLS_MAX 65536u /* open on one connection; further ones may be tried again */
 #define BNS_GRPC_ARENA_MAX ((size_t)256 * 1024 * 1024)
 #define BNS_GRPC_HANDSHAKE_NS (10 * BNS_SEC)
 

@@ -470,6 +470,48 @@ static void drain_names_the_last_stream(void **state)
     close_raw(&k, &r, &b);
 }
 
+/* Goal: an idle connection costs at most 28 KiB (16 of them are the frame buffer that nghttp2 always
+ * keeps), one more open call at most 2 KiB, and 65,536 calls are the most. */
+static void idle_connections_and_calls_are_small(void **state)
+{
+    enum { CONNS = 50 };
+    static struct raw r[CONNS];
+    struct bns_buf b, h;
+    struct kit k;
+    size_t before, idle;
+
+    (void)state;
+    kit_open(&k, NULL);
+    bns_buf_init(&b, bns_alloc_libc(), 64u << 20);
+    bns_buf_init(&h, bns_alloc_libc(), 4096);
+    put_request_fields(&h, "POST", "/bns.Echo/Bidi", "application/grpc");
+    before = bns_test_heap_in_use(k.heap);
+    for (int i = 0; i < CONNS; i++) {
+        raw_dial(&r[i], &k);
+        put_hello(&b);
+        put_request(&b, 1, "/bns.Echo/Unary", one_message);
+        raw_flush(&r[i], &b);
+        assert_int_equal(r[i].ended, 1);
+    }
+    idle = bns_test_heap_in_use(k.heap);
+    print_message("  %zu bytes a connection\n", (idle - before) / CONNS);
+    assert_true((idle - before) / CONNS < 28 * 1024);
+    for (uint32_t i = 1; i <= 65537; i++)
+        put_frame(&b, HEADERS, 4, 1 + 2 * i, bns_buf_slice(&h));
+    raw_flush(&r[0], &b);
+    fake_run_for(&k.f, BNS_SEC);
+    assert_int_equal(k.started, 65536 + CONNS);
+    assert_int_equal(r[0].frames[RST_STREAM], 1);
+    assert_int_equal(r[0].rst_code, 7); /* REFUSED_STREAM */
+    print_message("  %zu bytes a call\n", (bns_test_heap_in_use(k.heap) - idle) / 65536);
+    assert_true((bns_test_heap_in_use(k.heap) - idle) / 65536 < 2048);
+    for (int i = 0; i < CONNS; i++)
+        raw_free(&r[i]);
+    bns_buf_free(&b);
+    bns_buf_free(&h);
+    assert_int_equal(kit_close(&k, NULL), 0);
+}
+
 static void connection_limit(void **state)
 {
     struct bns_grpc_config cfg = {.connections_max = 2};
@@ -510,6 +552,7 @@ int main(void)
         cmocka_unit_test(cut_and_flipped_sessions),
         cmocka_unit_test(closed_connections_end_calls),
         cmocka_unit_test(drain_names_the_last_stream),
+        cmocka_unit_test(idle_connections_and_calls_are_small),
         cmocka_unit_test(connection_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
