@@ -1,7 +1,8 @@
 /* quorum.h - majority arithmetic, for simple and joint configurations.
  *
  * A joint configuration (Ongaro's thesis, section 4.3) decides only when the majority of the
- * incoming voters AND the majority of the outgoing voters agree. An empty half agrees with anything.
+ * incoming voters AND the majority of the outgoing voters agree. An empty half agrees with
+ * anything.
  *
  * Pure. Values are asked for by member id through a callback.
  */

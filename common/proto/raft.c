@@ -9,10 +9,10 @@
  *   2. Everything that the step may need is reserved: log slots, one read, answers. Out of memory
  *      ends here. From now on nothing can fail, so a step happens whole or not at all.
  *   3. The state changes: term, vote, log, progress of peers, commit index.
- *   4. next() derives the outputs from the state: entries above `handed` make a PERSIST, peers whose
- *      next index is in the log get an append, entries between apply_sent and commit are applied.
- *      Only answers to peers wait in a queue. So several steps may precede one drain, and what they
- *      caused comes out batched; and no output has to be stored, copied or freed.
+ *   4. next() derives the outputs from the state: entries above `handed` make a PERSIST, peers
+ *      whose next index is in the log get an append, entries between apply_sent and commit are
+ *      applied. Only answers to peers wait in a queue. So several steps may precede one drain, and
+ *      what they caused comes out batched; and no output has to be stored, copied or freed.
  *
  * Order of outputs in a drain: ROLE, PERSIST, answers, votes, forwarded proposals and reads, then
  *   the leader's heartbeats and appends, INSTALL, APPLY, READ_OK and READ_FAIL. A PERSIST precedes
@@ -138,7 +138,7 @@ int bns_raft_init(struct bns_raft **out, const struct bns_raft_config *cfg,
     r->now_ns = now_ns;
     bns_prng_seed(&r->prng, c.seed ^ (c.id * 0x9e3779b97f4a7c15ull) ^ c.group);
     /* A new incarnation must not mistake an answer to the old one for its own. */
-    r->read_round = r->read_done = bns_prng_next(&r->prng) >> 16;
+    r->read_round = r->read_done = BNS_MUTANT(r, 22) ? 0 : bns_prng_next(&r->prng) >> 16;
     raft_log_init(&r->log, alloc, boot->snap.index, boot->snap.term);
     rv = raft_log_reserve(&r->log, boot->entries_count);
     if (rv != BNS_OK) {
@@ -460,6 +460,8 @@ static void stored(struct bns_raft *r, uint64_t seq)
     if (seq <= r->seq_durable)
         return;
     r->seq_durable = seq;
+    if (BNS_MUTANT(r, 21))
+        seq = r->seq; /* takes all writes in flight for done */
     raft_log_stored(&r->log, seq);
     if (r->role == BNS_RAFT_LEADER)
         raft_maybe_commit(r);

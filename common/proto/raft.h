@@ -144,7 +144,8 @@ enum bns_raft_in_kind {
     BNS_RAFT_IN_SNAPSHOT_SENT,     /* peer, ok, index: the stream to peer ended */
     BNS_RAFT_IN_SNAPSHOT_RECEIVED, /* snap, peer, term of the sender: whole here. INSTALL follows in
                                     * this very drain, or never: then throw it away */
-    BNS_RAFT_IN_INSTALLED,         /* index: the state machine now is that snapshot, durably. Only
+    BNS_RAFT_IN_INSTALLED,         /* index: the state machine now is that snapshot, durably, and no
+                                    * APPLY is out (APPLIED was stepped before). Only
                                     * then the log is cut (PERSIST with snap) */
     BNS_RAFT_IN_UNREACHABLE,       /* peer: the connection is down; back to probing */
     BNS_RAFT_IN_CAMPAIGN           /* election now (tests, transfer) */

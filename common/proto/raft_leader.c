@@ -5,9 +5,9 @@
  *              was answered or when a heartbeat was (`paused` in between)
  *   REPLICATE  its log agrees up to `match`; appends are sent ahead up to inflight_msgs_max
  *              messages and inflight_bytes_max bytes behind `match`
- *   SNAPSHOT   what it needs is no longer in the log; the driver streams a snapshot, nothing else is
- *              sent until the peer has installed it (SNAPSHOT_RESP), the stream failed, or nothing
- *              was heard about it for two election timeouts after the stream ended
+ *   SNAPSHOT   what it needs is no longer in the log; the driver streams a snapshot, nothing else
+ *              is sent until the peer has installed it (SNAPSHOT_RESP), the stream failed, or
+ *              nothing was heard about it for two election timeouts after the stream ended
  * A lost append shows either because the next one is refused (its previous entry is missing), or,
  * when it was the last, because a heartbeat is answered while `match` stands still: then an empty
  * append (`poke`) asks. So there are no retransmission timers.
@@ -20,7 +20,8 @@
  * that entry is of our own term (Raft paper, 5.4.2 and figure 8). Followers are told at once, by a
  * heartbeat that wants no answer, unless an append is on its way anyway.
  *
- * Check-quorum: the newest time at which a quorum had been heard; older than election_ns: step down.
+ * Check-quorum: the newest time at which a quorum had been heard; older than election_ns: step
+ * down.
  */
 #include "proto/raft_impl.h"
 
@@ -78,8 +79,12 @@ void raft_become_leader(struct bns_raft *r)
     for (size_t i = 0; i < r->peers_count; i++) {
         struct raft_peer *p = &r->peers[i];
         bool learner = p->learner;
-        *p = (struct raft_peer){
-            .id = p->id, .learner = learner, .next = last + 1, .heard_ns = r->now_ns};
+        uint64_t match = BNS_MUTANT(r, 17) && p->match <= last ? p->match : 0;
+        *p = (struct raft_peer){.id = p->id,
+                                .learner = learner,
+                                .match = match,
+                                .next = last + 1,
+                                .heard_ns = r->now_ns};
     }
     r->beat_at = r->now_ns + r->cfg.heartbeat_ns;
     r->read_done = r->read_round;

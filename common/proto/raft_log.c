@@ -1,14 +1,14 @@
 /* raft_log.c - the part of the Raft log that is in memory: everything behind the last trim.
  *
- * Layout:  entries and slots are two parallel arrays; [head, head + count) is in use and contiguous,
- *          so that outputs point straight into it. Forgetting the front only moves head; the arrays
- *          are moved to the beginning when the room is needed (raft_log_reserve, the only function
- *          here that allocates). Each slot has the running byte count, so the bytes of any range are
- *          one subtraction: flow control and trimming never walk the log.
+ * Layout:  entries and slots are two parallel arrays; [head, head + count) is in use and
+ *          contiguous, so that outputs point straight into it. Forgetting the front only moves
+ *          head; the arrays are moved to the beginning when the room is needed (raft_log_reserve,
+ *          the only function here that allocates). Each slot has the running byte count, so the
+ *          bytes of any range are one subtraction: flow control and trimming never walk the log.
  * Durable: each slot knows the PERSIST that carried it. Numbers grow along the log, because what is
  *          appended later is handed out later and a truncation takes the tail; so STORED(seq) moves
- *          `durable` forward over the slots with a number <= seq and no queue of writes in flight is
- *          needed.
+ *          `durable` forward over the slots with a number <= seq and no queue of writes in flight
+ *          is needed.
  * Terms grow along the log: raft_log_search() is a binary search.
  *
  * Invariants: snap_index <= durable <= handed <= last; entry i has index snap_index + 1 + i.

@@ -3,9 +3,9 @@
  *
  *   message Raft {                          message Entry {         message Conf {
  *     uint32 type = 1;                        uint32 kind = 1;        repeated uint64 voters = 1;
- *     uint32 group = 2;                       uint64 term = 2;        repeated uint64 voters_old = 2;
- *     uint64 from = 3, to = 4, term = 5;      uint64 index = 3;       repeated uint64 learners = 3;
- *     uint64 log_term = 6, index = 7;         bytes  data = 4;      }
+ *     uint32 group = 2;                       uint64 term = 2;        repeated uint64 voters_old =
+ *     2; uint64 from = 3, to = 4, term = 5;      uint64 index = 3;       repeated uint64 learners =
+ *     3; uint64 log_term = 6, index = 7;         bytes  data = 4;      }
  *     uint64 commit = 8;  bool reject = 9;  }
  *     uint64 hint_index = 10, hint_term = 11, read_ctx = 12;
  *     repeated Entry entries = 13;  uint32 flags = 15;

@@ -175,7 +175,6 @@ static int client_write(struct rw_world *w, struct rw_client *c, struct rw_node 
     int rv;
 
     in.data_count = 1 + (size_t)bns_prng_below(&w->load, w->swarm.batch_max);
-    c->op = new_op(w, c);
     for (size_t i = 0; i < in.data_count; i++) {
         data[i] = payload(w, i == 0 ? c->op : new_op(w, c));
         if (data[i] == NULL)
@@ -190,25 +189,40 @@ static int client_write(struct rw_world *w, struct rw_client *c, struct rw_node 
     return rv;
 }
 
+/* The request is on its way from now on: a paused node finds it when it wakes up. */
 static void client_start(struct rw_world *w, struct rw_client *c)
 {
-    struct rw_node *n = &w->nodes[bns_prng_below(&w->load, w->nodes_count)];
-    bool read = bns_prng_chance(&w->load, w->swarm.read_share);
+    uint32_t to = (uint32_t)bns_prng_below(&w->load, w->nodes_count);
+    struct rw_event *e = rw_event_new(w, RW_REQUEST, to, bns_prng_below(&w->load, 2 * RW_MS));
+
+    if (e == NULL)
+        return;
+    c->read = bns_prng_chance(&w->load, w->swarm.read_share);
+    if (w->healed)
+        c->read = (c->done & 1) != 0;
+    c->op = new_op(w, c);
+    c->state = RW_SENT;
+    c->read_index = 0;
+    c->floor = w->acked_index;
+    e->from = c->i;
+    e->term = c->op;
+    rw_schedule(w, &c->ev, w->now + CLIENT_TIMEOUT);
+}
+
+void rw_client_request(struct rw_world *w, struct rw_node *n, const struct rw_event *e)
+{
+    struct rw_client *c = &w->clients[e->from];
     int rv;
 
-    if (w->healed)
-        read = (c->done & 1) != 0;
-    if (n->raft == NULL || n->paused_until > w->now) {
+    if (c->op != e->term || c->state != RW_SENT)
+        return; /* given up meanwhile */
+    c->node = n->i;
+    c->life = n->life;
+    if (n->raft == NULL) {
         client_idle(w, c, false);
         return;
     }
-    c->node = n->i;
-    c->life = n->life;
-    c->read_index = 0;
-    c->floor = w->acked_index;
-    rw_schedule(w, &c->ev, w->now + CLIENT_TIMEOUT);
-    if (read) {
-        c->op = new_op(w, c);
+    if (c->read) {
         c->state = RW_READING;
         rv = rw_node_step(w, n, (struct bns_raft_in){.kind = BNS_RAFT_IN_READ, .cookie = c->op});
         if (rv != BNS_OK && rv != BNS_E_BUSY)
@@ -289,8 +303,9 @@ void rw_client_read(struct rw_world *w, struct rw_node *n, const struct bns_raft
 static void trace(struct rw_world *w, const struct rw_event *e)
 {
     const struct bns_raft_msg *m = &e->msg;
-    static const char *const names[] = {"timer",    "deliver",   "disk",    "applied", "snapped",
-                                        "streamed", "installed", "restart", "client",  "fault"};
+    static const char *const names[] = {"timer",   "deliver",  "disk",      "applied",
+                                        "snapped", "streamed", "installed", "restart",
+                                        "request", "client",   "fault"};
 
     (void)fprintf(stderr, "%10.3f ms %s to %u", (double)w->now / 1e6, names[e->kind], e->to + 1);
     if (e->kind == RW_DELIVER)
@@ -329,16 +344,21 @@ static void fold(struct rw_world *w, const struct rw_event *e)
 static void node_event(struct rw_world *w, struct rw_event *e)
 {
     struct rw_node *n = &w->nodes[e->to];
-    bool from_outside = e->kind == RW_DELIVER || (e->kind == RW_STREAMED && e->flag);
+    bool from_outside =
+        e->kind == RW_DELIVER || (e->kind == RW_STREAMED && e->flag) || e->kind == RW_REQUEST;
 
     if (e->kind == RW_RESTART) {
         if (n->raft == NULL)
             rw_node_boot(w, n);
+    } else if (n->raft == NULL && e->kind == RW_REQUEST) {
+        rw_client_request(w, n, e);
     } else if (n->raft == NULL || (!from_outside && e->life != n->life)) {
         /* void */
     } else if (n->paused_until > w->now) {
         rw_schedule(w, e, n->paused_until);
         return;
+    } else if (e->kind == RW_REQUEST) {
+        rw_client_request(w, n, e);
     } else {
         rw_node_event(w, n, e);
     }

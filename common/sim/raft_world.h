@@ -1,4 +1,5 @@
-/* raft_world.h - the fast simulator: Raft cores alone, in one virtual world, under a swarm of faults.
+/* raft_world.h - the fast simulator: Raft cores alone, in one virtual world, under a swarm of
+ * faults.
  *
  * One run = one seed: 60 virtual seconds in which the seed decides network, disks, clocks, crashes
  * and load, then everything is healed and the group must elect, converge and answer every client.

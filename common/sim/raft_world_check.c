@@ -4,12 +4,13 @@
  * the same chain at i are the same up to i, so one comparison checks a whole prefix.
  *
  *   one leader a term        leaders[term] is set once
- *   log matching             (index, term) -> chain is a function: a table over all logs of all time
- *   leader completeness      a new leader of term T has the chain of everything that leaders of
- *                            terms <= T have committed
+ *   log matching             (index, term) -> chain is a function: a table over all logs of all
+ *   time leader completeness      a new leader of term T has the chain of everything that leaders
+ *                            of terms <= T have committed
  *   committed never changes  a node's chain at its commit index is the shadow log's; only a leader
  *                            may lengthen the shadow log
  *   durable on a majority    when the shadow log grows, the disks of a majority hold that chain
+ *   safe for ever            no disk that lacks it would win an election against the other disks
  *   applied <= commit        each APPLY follows the previous, is committed, and durable here
  *   equal digests            the state machine's own digest is the shadow's chain at that index
  *   terms and votes          never go back while up; after a restart not behind what was promised;
@@ -117,6 +118,32 @@ static uint32_t durable_on(const struct rw_world *w, uint64_t index, uint64_t ch
     return count;
 }
 
+/* Thesis 3.6.1, on what the disks hold. */
+static bool would_vote(const struct rw_disk *voter, const struct rw_disk *cand)
+{
+    uint64_t vt = voter->last == voter->base ? voter->base_term : voter->log[voter->last].term;
+    uint64_t ct = cand->last == cand->base ? cand->base_term : cand->log[cand->last].term;
+    return ct > vt || (ct == vt && cand->last >= voter->last);
+}
+
+/* What is committed must be in every log that could win an election from now on: checked when it
+ * is committed, not when the unlucky election comes. */
+static void check_electable(struct rw_world *w, uint64_t index, uint64_t chain)
+{
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        const struct rw_disk *d = &w->nodes[i].disk;
+        uint32_t votes = 0;
+        if (index <= d->base || index <= d->sm.index || d->chain == NULL ||
+            (index <= d->last && d->chain[index] == chain))
+            continue;
+        for (uint32_t k = 0; k < w->nodes_count; k++)
+            votes += w->nodes[k].disk.chain == NULL || would_vote(&w->nodes[k].disk, d);
+        if (votes > w->nodes_count / 2)
+            rw_fail(w, "index %llu was committed, but node %u would win an election without it",
+                    (unsigned long long)index, i + 1);
+    }
+}
+
 static void shadow_grow(struct rw_world *w, struct rw_node *n)
 {
     const struct bns_raft *r = n->raft;
@@ -138,6 +165,8 @@ static void shadow_grow(struct rw_world *w, struct rw_node *n)
     if (durable_on(w, r->commit, n->chain[r->commit]) < w->nodes_count / 2 + 1)
         rw_fail(w, "leader %u committed index %llu, which no majority of disks holds", n->i + 1,
                 (unsigned long long)r->commit);
+    else
+        check_electable(w, r->commit, n->chain[r->commit]);
 }
 
 static void check_commit(struct rw_world *w, struct rw_node *n)

@@ -24,6 +24,7 @@ enum rw_event_kind {
     RW_STREAMED, /* a snapshot has arrived, or got lost */
     RW_INSTALLED,
     RW_RESTART,
+    RW_REQUEST, /* a client's operation reaches its node; `from` is the client */
     RW_CLIENT,
     RW_FAULT
 };
@@ -101,13 +102,14 @@ struct rw_node {
     uint64_t stored_seq;
 };
 
-enum rw_client_state { RW_IDLE, RW_WRITING, RW_READING };
+enum rw_client_state { RW_IDLE, RW_SENT, RW_WRITING, RW_READING };
 
 struct rw_client {
     uint32_t i;
     struct rw_event ev; /* next operation, or timeout of this one */
     enum rw_client_state state;
     uint64_t op; /* unique number of the operation */
+    bool read;
     uint32_t node, life;
     uint64_t read_index; /* 0 = not confirmed yet */
     uint64_t floor;      /* a read must see at least this index */
@@ -182,6 +184,7 @@ struct rw_event *rw_event_new(struct rw_world *w, enum rw_event_kind kind, uint3
 void rw_event_free(struct rw_world *w, struct rw_event *e);
 void rw_schedule(struct rw_world *w, struct rw_event *e, uint64_t at);
 void *rw_grow(struct rw_world *w, void *ptr, size_t *cap, size_t want, size_t size);
+void rw_client_request(struct rw_world *w, struct rw_node *n, const struct rw_event *e);
 void rw_client_applied(struct rw_world *w, struct rw_node *n, uint64_t op);
 void rw_client_read(struct rw_world *w, struct rw_node *n, const struct bns_raft_out *o);
 bool rw_failed(const struct rw_world *w);

@@ -492,6 +492,10 @@ static void applied(struct rw_world *w, struct rw_node *n)
 
 static void installed(struct rw_world *w, struct rw_node *n)
 {
+    if (n->applying) { /* the batch that is with the state machine comes first */
+        (void)rw_event_new(w, RW_INSTALLED, n->i, RW_MS);
+        return;
+    }
     n->installing = false;
     n->sm = n->disk.sm = n->staged;
     rw_node_step(w, n,
