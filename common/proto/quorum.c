@@ -5,7 +5,7 @@
  * insertion into a small array on the stack is the fastest sort there is.
  *
  * Invariants: joint result = the smaller of both halves (reached), and lost as soon as one half is
- * lost (votes). tests/test_quorum.c compares both with brute force over all subsets.
+ * lost (votes). tests/test_raft_quorum.c compares both with brute force over all subsets.
  */
 #include "proto/quorum.h"
 
