@@ -138,7 +138,7 @@ int bns_raft_init(struct bns_raft **out, const struct bns_raft_config *cfg,
     r->now_ns = now_ns;
     bns_prng_seed(&r->prng, c.seed ^ (c.id * 0x9e3779b97f4a7c15ull) ^ c.group);
     /* A new incarnation must not mistake an answer to the old one for its own. */
-    r->read_round = r->read_done = BNS_MUTANT(r, 22) ? 0 : bns_prng_next(&r->prng) >> 16;
+    r->read_round = r->read_done = bns_prng_next(&r->prng) >> 16;
     raft_log_init(&r->log, alloc, boot->snap.index, boot->snap.term);
     rv = raft_log_reserve(&r->log, boot->entries_count);
     if (rv != BNS_OK) {
@@ -497,7 +497,9 @@ static void snapshot_taken(struct bns_raft *r, uint64_t index)
                 keep = mid - 1;
         }
     }
-    raft_log_trim(l, index - keep);
+    index -= keep;
+    /* an installed snapshot may be ahead of the writes in flight: those entries stay */
+    raft_log_trim(l, index < l->durable ? index : l->durable);
 }
 
 int bns_raft_step(struct bns_raft *r, uint64_t now_ns, const struct bns_raft_in *in)

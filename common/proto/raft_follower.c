@@ -92,8 +92,6 @@ void raft_recv_append(struct bns_raft *r, const struct bns_raft_msg *m)
     take_entries(r, m, skip);
     if (last_new < r->commit)
         last_new = r->commit; /* that much agrees for certain */
-    if (BNS_MUTANT(r, 20) && m->commit > last_new) /* the tail behind may be another's */
-        raft_commit_to(r, m->commit < raft_log_last(&r->log) ? m->commit : raft_log_last(&r->log));
     raft_commit_to(r, m->commit < last_new ? m->commit : last_new);
     a.index = last_new;
     raft_reply(r, &a);
@@ -160,9 +158,8 @@ void raft_installed(struct bns_raft *r, uint64_t index)
     r->installing = r->install_want = false;
     if (BNS_MUTANT(r, 13))
         term = r->log.snap_term;
-    if (BNS_MUTANT(r, 23) && index <= raft_log_last(&r->log))
-        term = raft_log_term(&r->log, index); /* believes that its own entry is the one */
-    if (raft_log_term(&r->log, index) == term && !BNS_MUTANT(r, 12)) {
+    if (index <= raft_log_last(&r->log) && raft_log_term(&r->log, index) == term &&
+        !BNS_MUTANT(r, 12)) {
         raft_commit_to(r, index); /* the log has it: keep what is behind */
     } else {
         raft_log_reset(&r->log, index, term);
