@@ -237,8 +237,7 @@ void etcd_apply_step(struct etcd_kv *kv)
     ap->running = false;
     if (kv->dead)
         return;
-    if (!ap->reading)
-        etcd_kv_flush(kv);
+    etcd_kv_flush_soon(kv);
     if (ap->pos < ap->count)
         return;
     ap->active = false;

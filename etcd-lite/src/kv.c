@@ -9,6 +9,8 @@
 
 #include <stdio.h>
 
+#define FLUSH_NS (10 * BNS_MS)
+
 #define QUOTA_DEFAULT (UINT64_C(2) << 30)
 #define CACHE_DEFAULT (UINT64_C(8) << 20)
 #define QUEUE_DEFAULT (UINT64_C(16) << 20)
@@ -137,6 +139,22 @@ void etcd_kv_flush(struct etcd_kv *kv)
     etcd_kv_submit(kv, &w->job);
 }
 
+static void on_flush(void *arg)
+{
+    struct etcd_kv *kv = arg;
+
+    if (!kv->dead)
+        etcd_kv_flush(kv);
+}
+
+/* The Raft log keeps what is applied until a checkpoint, and whatever reads the store flushes first:
+ * so rows may wait, and many applies share one transaction of the store. */
+void etcd_kv_flush_soon(struct etcd_kv *kv)
+{
+    if ((kv->meta_dirty || kv->rows_count > 0) && kv->flush.node.pos == 0)
+        bns_timer_start(kv->env, &kv->flush, bns_now_ns(kv->env) + FLUSH_NS);
+}
+
 int etcd_kv_push_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns_rcbuf *kv_bytes)
 {
     if (kv->rows_count == kv->rows_cap) {
@@ -209,6 +227,7 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
                     cfg->cache_bytes == 0 ? CACHE_DEFAULT : cfg->cache_bytes);
     bns_hmap_init(&kv->waiters, kv->alloc);
     bns_list_init(&kv->pendings);
+    bns_timer_init(&kv->flush, on_flush, kv);
     bns_list_init(&kv->reads);
     bns_list_init(&kv->physical);
     bns_arena_init(&kv->apply.arena, kv->alloc, ARENA_MAX);
@@ -258,6 +277,7 @@ void etcd_kv_drain(struct etcd_kv *kv, void (*done)(void *arg), void *arg)
     kv->drained = done;
     kv->drained_arg = arg;
     etcd_reads_refuse(kv);
+    bns_timer_stop(kv->env, &kv->flush);
     etcd_kv_flush(kv);
     etcd_kv_check_drained(kv);
 }

@@ -181,6 +181,7 @@ struct etcd_kv {
     size_t rows_count, rows_cap;
     uint64_t rows_bytes;
     bool meta_dirty;
+    struct bns_timer flush;
     uint64_t queued_bytes; /* given to the store, not yet written */
     uint64_t jobs;         /* in the store */
     uint64_t hashing;      /* HashKV requests under way */
@@ -210,7 +211,8 @@ void etcd_kv_fatal(struct etcd_kv *kv, int code, const char *text);
 void etcd_kv_submit(struct etcd_kv *kv, struct etcd_store_job *j);
 BNS_MUST_CHECK bool etcd_kv_job_over(struct etcd_kv *kv, struct etcd_store_job *j);
 void etcd_kv_check_drained(struct etcd_kv *kv);
-void etcd_kv_flush(struct etcd_kv *kv); /* rows and meta to the store */
+void etcd_kv_flush(struct etcd_kv *kv); /* rows and meta to the store, now */
+void etcd_kv_flush_soon(struct etcd_kv *kv);
 BNS_MUST_CHECK int etcd_kv_push_row(struct etcd_kv *kv, int64_t main, uint32_t sub,
                                     struct bns_rcbuf *kv_bytes); /* takes the reference over */
 int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns_slice bytes);

@@ -110,6 +110,7 @@ static void snap_stepped(struct etcd_store_job *j)
         opened(arg, BNS_OK, s, &meta, j->bytes);
     } else if (code == BNS_OK) {
         j->kind = ETCD_STORE_BACKUP_STEP;
+        etcd_kv_flush(kv); /* the copy follows what is applied meanwhile */
         etcd_kv_submit(kv, j);
     } else {
         BNS_LOG(kv->env->log, BNS_LOG_WARN, "kv", "no snapshot", BNS_STR("error", j->err.text));
