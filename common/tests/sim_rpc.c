@@ -109,7 +109,7 @@ static void call(struct node *n, unsigned to)
     c->to = to;
     c->seed = bns_prng_next(&n->env->prng);
     c->len = (size_t)bns_prng_below(&n->env->prng,
-                                    bns_prng_chance(&n->env->prng, 0.1) ? PAYLOAD_MAX : 100);
+                                    bns_prng_chance(&n->env->prng, 0.02) ? PAYLOAD_MAX : 100);
     c->deadline_ns = bns_now_ns(n->env) + CALL_NS;
     o.deadline_ns = c->deadline_ns;
     fill(bytes, c->len, c->seed);
