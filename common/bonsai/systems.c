@@ -84,7 +84,7 @@ const struct bonsai_system bonsai_systems[] = {
         .port = 2379,
         .probe_path = "/health",
         .try_this = "ETCDCTL_API=3 etcdctl --endpoints=" HOST ":%u put greeting hello",
-        .nodes_default = 1,
+        .nodes_default = 3,
         .argv = etcd_argv,
     },
 };
