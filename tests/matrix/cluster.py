@@ -57,6 +57,8 @@ class Node:
     def __init__(self, cluster, number):
         self.cluster = cluster
         self.name = f"n{number}"
+        self.host = cluster.hosts[number - 1]
+        self.prefix = cluster.prefix  # of the command, of this node alone when it is set later
         self.client, self.peer = cluster.ports[2 * number - 2 : 2 * number]
         self.dir = os.path.join(cluster.dir, self.name)
         self.log = os.path.join(cluster.dir, self.name + ".log")
@@ -64,24 +66,27 @@ class Node:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.client}"
+        return f"http://{self.host}:{self.client}"
+
+    @property
+    def peer_url(self):
+        return f"http://{self.host}:{self.peer}"
 
     @property
     def endpoint(self):
-        return f"127.0.0.1:{self.client}"
+        return f"{self.host}:{self.client}"
 
     def start(self, *more):
         program = ETCD if self.cluster.real else os.path.join(BIN, "etcd-lite")
         flags = [
             "--name", self.name, "--data-dir", self.dir,
             "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-            "--listen-peer-urls", f"http://127.0.0.1:{self.peer}",
-            "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.peer}",
+            "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
             "--initial-cluster", self.cluster.initial, "--initial-cluster-state", "new",
         ]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.cluster.prefix + [program, *flags, *self.cluster.flags, *more],
+                self.prefix + [program, *flags, *self.cluster.flags, *more],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def get(self, path, timeout=5):
@@ -126,14 +131,16 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, size, real=False, flags=(), prefix=()):
+    def __init__(self, size, real=False, flags=(), prefix=(), hosts=None):
         self.real = real
         self.flags = list(flags)
         self.prefix = list(prefix)
         self.dir = tempfile.mkdtemp(prefix="bonsai-matrix-")
-        self.ports = free_ports(2 * size)
+        # given hosts have their network for themselves
+        self.hosts = hosts or ["127.0.0.1"] * size
+        self.ports = [2379, 2380] * size if hosts else free_ports(2 * size)
         self.initial = ",".join(
-            f"n{i + 1}=http://127.0.0.1:{self.ports[2 * i + 1]}" for i in range(size))
+            f"n{i + 1}=http://{self.hosts[i]}:{self.ports[2 * i + 1]}" for i in range(size))
         self.nodes = [Node(self, i + 1) for i in range(size)]
 
     def __enter__(self):
