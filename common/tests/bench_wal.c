@@ -1,6 +1,6 @@
 /* bench_wal.c - the log against the bare disk: append and sync, A/B interleaved, medians.
  *
- *   bench_wal [DIR]        default $TMPDIR or /tmp; ROUNDS and MS from the environment (7, 400)
+ *   bench_wal [DIR]        default $TMPDIR or /tmp; ROUNDS (7) and MS (400) from the environment
  *
  * A is the whole log: production env, worker thread, checksums, segments being made, released and
  * removed in the background. B is a loop of pwrite + fdatasync into a file that was filled with
@@ -19,7 +19,7 @@
 #include "store/wal.h"
 
 #define DEPTH_MAX 64
-#define ROUNDS_MAX 31
+#define ROUNDS_MAX 301
 #define BARE_BYTES (64u * 1024 * 1024)
 
 struct bench {

@@ -186,6 +186,92 @@ static void allocation_fails_at_every_call(void **state)
     free(m);
 }
 
+/* ---- swarm ----------------------------------------------------------------------------------- */
+
+static void draw_rates(struct bns_vfs *v, struct bns_prng *p)
+{
+    struct bns_vfs_mem_config *c = bns_vfs_mem_config(v);
+
+    c->read_eio = bns_prng_chance(p, 0.2) ? 0.02 : 0;
+    c->write_eio = bns_prng_chance(p, 0.3) ? 0.01 : 0;
+    c->sync_eio = bns_prng_chance(p, 0.3) ? 0.02 : 0;
+    c->meta_eio = bns_prng_chance(p, 0.3) ? 0.03 : 0;
+    c->write_short = bns_prng_chance(p, 0.2) ? 0.01 : 0;
+    c->writeback = bns_prng_double(p);
+    c->ordered_dirs = bns_prng_chance(p, 0.5);
+    c->capacity_bytes = bns_prng_chance(p, 0.2) ? 5 * WAL_SEGMENT_MIN : 0;
+}
+
+static void clear_rates(struct bns_vfs *v)
+{
+    struct bns_vfs_mem_config *c = bns_vfs_mem_config(v);
+
+    c->read_eio = c->write_eio = c->sync_eio = c->meta_eio = c->write_short = 0;
+    c->capacity_bytes = 0;
+}
+
+/* Many lives of one log under the seed's own fault rates. NULL = all is well. */
+static const char *swarm_run(uint64_t seed, uint32_t mutant, struct model *m)
+{
+    struct bns_vfs *v = NULL;
+    struct bns_prng p;
+    const char *bad = NULL;
+
+    bns_prng_seed(&p, seed);
+    assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), seed, &v), BNS_OK);
+    model_init(m, seed);
+    for (int life = 0; life < 8 && bad == NULL; life++) {
+        struct bns_wal *w = NULL;
+        struct bns_err err = {0};
+        struct senv s;
+        int code;
+
+        senv_init(&s, v, seed * 64 + (uint64_t)life, 0);
+        s.env.mutant = mutant;
+        draw_rates(v, &p);
+        if (life % 2 == 1 || life == 6)
+            clear_rates(v); /* the disk has been replaced: from here on it must work */
+        bad = open_log(&s, m, &w, &err, &code);
+        if (code == BNS_E_CORRUPT || (code != BNS_OK && life % 2 == 1))
+            bad = "recovery failed";
+        if (code == BNS_OK && bad == NULL) {
+            work(&s, m, w, 40);
+            if (s.fatal_code == 0 && bns_prng_chance(&p, 0.3))
+                model_close(&s, w);
+            bad = m->bad;
+        }
+        if (bns_prng_chance(&p, 0.7))
+            bns_vfs_mem_power_cut(v, &p);
+        else
+            bns_vfs_mem_kill(v);
+        bns_vfs_mem_drop_handles(v);
+        bns_vfs_mem_power_on(v);
+        model_reset_flight(m);
+        s.dead = true;
+        (void)senv_free(&s, NULL);
+    }
+    model_free(m);
+    bns_vfs_mem_free(v);
+    return bad;
+}
+
+/* Errors, short writes, full disks, cuts and kills in any mixture: nothing acknowledged is lost. */
+static void swarm_of_faults(void **state)
+{
+    struct model *m = malloc(sizeof *m);
+    const char *one = getenv("BNS_SEED");
+    uint64_t first = one == NULL ? 1 : strtoull(one, NULL, 0);
+    uint64_t last = one == NULL ? 400 : first;
+    (void)state;
+
+    for (uint64_t seed = first; seed <= last; seed++) {
+        const char *bad = swarm_run(seed, 0, m);
+        if (bad != NULL)
+            fail_msg("%s; again with BNS_SEED=%llu", bad, (unsigned long long)seed);
+    }
+    free(m);
+}
+
 /* ---- damage ---------------------------------------------------------------------------------- */
 
 static int last_name(void *arg, const char *name)
@@ -401,6 +487,20 @@ static bool caught(uint32_t mutant, enum bns_vfs_mem_fault fault, uint64_t seeds
     return found;
 }
 
+static bool swarm_catches(uint32_t mutant)
+{
+    struct model *m = malloc(sizeof *m);
+    bool found = false;
+
+    for (uint64_t seed = 1; seed <= 400 && !found; seed++) {
+        found = swarm_run(seed, mutant, m) != NULL;
+        if (found)
+            print_message("  bug %u caught by swarm seed %llu\n", mutant, (unsigned long long)seed);
+    }
+    free(m);
+    return found;
+}
+
 /* The sweep above is able to fail: each planted bug of the log is caught by it. */
 static void planted_bugs_are_caught(void **state)
 {
@@ -408,6 +508,9 @@ static void planted_bugs_are_caught(void **state)
     assert_true(caught(WAL_MUTANT_ACK_BEFORE_SYNC, BNS_VFAULT_POWER, 25));
     assert_true(caught(WAL_MUTANT_TORN_TAIL, BNS_VFAULT_POWER, 100));
     assert_true(caught(WAL_MUTANT_NO_DIR_SYNC, BNS_VFAULT_POWER, 25));
+    assert_true(swarm_catches(WAL_MUTANT_ACK_BEFORE_SYNC));
+    assert_true(swarm_catches(WAL_MUTANT_TORN_TAIL));
+    assert_true(swarm_catches(WAL_MUTANT_NO_DIR_SYNC));
 }
 
 int main(void)
@@ -417,6 +520,7 @@ int main(void)
         cmocka_unit_test(kill_at_every_operation),
         cmocka_unit_test(error_at_every_operation),
         cmocka_unit_test(allocation_fails_at_every_call),
+        cmocka_unit_test(swarm_of_faults),
         cmocka_unit_test(flip_of_every_byte_is_detected_or_harmless),
         cmocka_unit_test(cut_at_every_byte_leaves_a_prefix),
         cmocka_unit_test(damage_in_a_closed_segment_is_refused),

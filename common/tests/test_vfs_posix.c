@@ -22,7 +22,7 @@
 #include "sim/heap.h"
 #include "store/vfs_posix.h"
 
-/* ---- the plan: the n-th system call from now fails, or moves fewer bytes ---------------------- */
+/* ---- the plan: the n-th system call from now fails, or moves fewer bytes --------------------- */
 static struct {
     int countdown; /* 0: nothing planned */
     int error;     /* 0: a short transfer of one byte */
