@@ -3,9 +3,11 @@
  * Source:  gRPC "PROTOCOL-HTTP2", RFC 9113.
  * Thread:  the env's loop. An answer from another thread goes through bns_post().
  * Memory:  messages given to callbacks are borrowed for the call. Slices given to send stay
- *          borrowed until their release callback runs (at the latest when the call ends).
+ *          borrowed until their release callback runs: when the transport has taken them, or soon
+ *          after the call has ended.
  * Bounds:  per method a message limit; header list 16 KiB; per connection 65,536 open calls and a
- *          byte budget of queued responses: above it nothing more is delivered to handlers; RST and PING floods are answered with GOAWAY ENHANCE_YOUR_CALM.
+ *          byte budget of queued responses, above which nothing more is delivered to handlers; RST
+ *          and PING floods are answered with GOAWAY ENHANCE_YOUR_CALM.
  * Life:    a server call lives until on_end ran AND the handler has called bns_grpc_finish(): after
  *          on_end(RESET, CLOSED, DEADLINE) the handler still owes one finish (work may go on
  *          detached), whose result is dropped. After finish the handler must not touch the call;

@@ -221,29 +221,6 @@ static void on_flush(struct bns_task *t)
     bns_h2_hub_put(hub);
 }
 
-static int hub_setup(struct bns_h2_hub *hub)
-{
-    nghttp2_session_callbacks *cb;
-
-    if (nghttp2_session_callbacks_new(&hub->callbacks) != 0)
-        return BNS_E_NOMEM;
-    cb = hub->callbacks;
-    nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback2(cb, on_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
-    nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
-    nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
-    nghttp2_session_callbacks_set_send_data_callback(cb, bns_h2_send_data);
-    if (nghttp2_option_new(&hub->option) != 0)
-        return BNS_E_NOMEM;
-    nghttp2_option_set_no_auto_window_update(hub->option, 1);
-    nghttp2_option_set_no_closed_streams(hub->option, 1);
-    /* Counted here instead, on the env's clock. */
-    nghttp2_option_set_stream_reset_rate_limit(hub->option, UINT64_MAX / 2, UINT64_MAX / 2);
-    return BNS_OK;
-}
-
 int bns_h2_hub_new(struct bns_env *env, const struct bns_h2_role *role, bool server,
                    struct bns_h2_hub **out)
 {
@@ -261,10 +238,6 @@ int bns_h2_hub_new(struct bns_env *env, const struct bns_h2_role *role, bool ser
         (nghttp2_mem){(void *)(uintptr_t)env->alloc, mem_alloc, mem_free, mem_zero, mem_resize};
     bns_list_init(&hub->dirty);
     hub->flush.fn = on_flush;
-    if (hub_setup(hub) != BNS_OK) {
-        bns_h2_hub_put(hub);
-        return BNS_E_NOMEM;
-    }
     if (env->metrics != NULL) {
         hub->bytes_in = bns_counter(env->metrics, "bns_h2_received_bytes_total", side,
                                     "Bytes taken from HTTP/2 connections.");
@@ -285,8 +258,6 @@ void bns_h2_hub_put(struct bns_h2_hub *hub)
     BNS_ASSERT(bns_list_empty(&hub->dirty));
     bns_h2_batch_pool_free(hub);
     bns_h2_msg_pool_free(hub);
-    nghttp2_session_callbacks_del(hub->callbacks);
-    nghttp2_option_del(hub->option);
     bns_free(hub->env->alloc, hub);
 }
 
@@ -349,17 +320,45 @@ void bns_h2_init(struct bns_h2 *h, struct bns_h2_hub *hub, struct bns_stream *st
     hub->refs++;
 }
 
-int bns_h2_start(struct bns_h2 *h, const nghttp2_settings_entry *v, size_t n)
+/* Callbacks and options are copied into the session. nghttp2 has only libc's memory for them, so
+ * they are made for each connection and live no longer than this call: a simulated node may die at
+ * any time, and only its own allocator is freed. */
+static int new_session(struct bns_h2 *h)
 {
     struct bns_h2_hub *hub = h->hub;
+    nghttp2_session_callbacks *cb = NULL;
+    nghttp2_option *option = NULL;
+    int rv = NGHTTP2_ERR_NOMEM;
+
+    if (nghttp2_session_callbacks_new(&cb) != 0 || nghttp2_option_new(&option) != 0)
+        goto out;
+    nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback2(cb, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
+    nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
+    nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+    nghttp2_session_callbacks_set_send_data_callback(cb, bns_h2_send_data);
+    nghttp2_option_set_no_auto_window_update(option, 1);
+    nghttp2_option_set_no_closed_streams(option, 1);
+    /* Counted here instead, on the env's clock. */
+    nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX / 2, UINT64_MAX / 2);
+    if (hub->server)
+        rv = nghttp2_session_server_new3(&h->session, cb, h, option, &hub->mem);
+    else
+        rv = nghttp2_session_client_new3(&h->session, cb, h, option, &hub->mem);
+out:
+    nghttp2_session_callbacks_del(cb);
+    nghttp2_option_del(option);
+    return rv == 0 ? BNS_OK : BNS_E_NOMEM;
+}
+
+int bns_h2_start(struct bns_h2 *h, const nghttp2_settings_entry *v, size_t n)
+{
     int rv;
 
     BNS_ASSERT(h->session == NULL);
-    if (hub->server)
-        rv = nghttp2_session_server_new3(&h->session, hub->callbacks, h, hub->option, &hub->mem);
-    else
-        rv = nghttp2_session_client_new3(&h->session, hub->callbacks, h, hub->option, &hub->mem);
-    if (rv != 0)
+    if (new_session(h) != BNS_OK)
         return BNS_E_NOMEM;
     rv = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, v, n);
     if (rv == 0)

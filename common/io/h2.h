@@ -82,8 +82,6 @@ struct bns_h2_hub {
     const struct bns_h2_role *role;
     bool server;
     uint32_t refs;
-    nghttp2_session_callbacks *callbacks;
-    nghttp2_option *option;
     nghttp2_mem mem;
     struct bns_list dirty; /* connections with something to pump */
     struct bns_task flush;

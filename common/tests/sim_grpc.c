@@ -1,7 +1,7 @@
 /* sim_grpc.c - the gRPC client and server as nodes of a simulated world.
  *
- * Goal:   whatever the network and the power do, each call ends exactly once; an answer that says OK
- *         is the answer to that call; once the faults stop every call succeeds.
+ * Goal:   whatever the network and the power do, each call ends exactly once; an answer that says
+ *         OK is the answer to that call; once the faults stop every call succeeds.
  * Method: one server, two clients that keep four calls of mixed kinds open, each with a deadline;
  *         segments cut to a few bytes, loss, resets that one side does not hear of, partitions, the
  *         server killed and restarted. Then heal, and let every client do 50 more calls.
@@ -47,7 +47,7 @@ struct run {
     bool healed, asleep;
 };
 
-/* ---- the server --------------------------------------------------------------------------------- */
+/* ---- the server ---------------------------------------------------------------------------- */
 static void square(struct bns_grpc_call *c, struct bns_slice msg)
 {
     uint8_t out[8];
@@ -91,7 +91,7 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
     return rv;
 }
 
-/* ---- the clients -------------------------------------------------------------------------------- */
+/* ---- the clients --------------------------------------------------------------------------- */
 static void on_message(struct bns_grpc_ccall *c, struct bns_slice msg)
 {
     struct lane *l = bns_grpc_ccall_arg(c);

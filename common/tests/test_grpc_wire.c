@@ -470,8 +470,8 @@ static void drain_names_the_last_stream(void **state)
     close_raw(&k, &r, &b);
 }
 
-/* Goal: an idle connection costs at most 28 KiB (16 of them are the frame buffer that nghttp2 always
- * keeps), one more open call at most 2 KiB, and 65,536 calls are the most. */
+/* Goal: an idle connection costs at most 28 KiB (16 of them are the frame buffer that nghttp2
+ * always keeps), one more open call at most 2 KiB, and 65,536 calls are the most. */
 static void idle_connections_and_calls_are_small(void **state)
 {
     enum { CONNS = 50 };
