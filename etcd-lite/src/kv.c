@@ -147,8 +147,8 @@ static void on_flush(void *arg)
         etcd_kv_flush(kv);
 }
 
-/* The Raft log keeps what is applied until a checkpoint, and whatever reads the store flushes first:
- * so rows may wait, and many applies share one transaction of the store. */
+/* The Raft log keeps what is applied until a checkpoint, and whatever reads the store flushes
+ * first: so rows may wait, and many applies share one transaction of the store. */
 void etcd_kv_flush_soon(struct etcd_kv *kv)
 {
     if ((kv->meta_dirty || kv->rows_count > 0) && kv->flush.node.pos == 0)

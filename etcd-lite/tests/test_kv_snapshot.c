@@ -110,11 +110,14 @@ static void fill(struct kvw *k, int from, int to)
 /* Opens a snapshot; while it is copied, entries are applied between two events. */
 static void take(struct kvw *k, struct snap *x, bool writes)
 {
+    struct kvw_call checkpoint = {.k = k, .fn = kvw_do_checkpoint};
     int i = 0;
 
     *x = (struct snap){.k = k};
     assert_true(bns_world_call(k->w, 0, do_open, x));
     while (!x->done && bns_world_step(k->w)) {
+        if (writes && i == 4) /* in the middle of the copy */
+            assert_true(bns_world_call(k->w, 0, kvw_in, &checkpoint));
         if (writes && ++i % 3 == 0 && i < 100) {
             Etcdserverpb__PutRequest r = put_req("during", "x");
             struct bns_slice bytes;
@@ -132,6 +135,7 @@ static void take(struct kvw *k, struct snap *x, bool writes)
         }
     }
     kvw_settle(k);
+    assert_int_equal(checkpoint.done, writes);
     assert_int_equal(x->code, BNS_OK);
     assert_non_null(x->snap);
     x->file = malloc(x->bytes);
