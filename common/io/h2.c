@@ -536,4 +536,6 @@ void bns_h2_refuse(struct bns_h2 *h, uint32_t code, const char *text)
                                 nghttp2_session_get_last_proc_stream_id(h->session), code,
                                 (const uint8_t *)text, strlen(text)); /* else closed without */
     bns_h2_close(h);
+    if (h->blocked)
+        bns_h2_doom(h); /* it does not read, so it need not be told */
 }
