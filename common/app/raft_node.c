@@ -320,7 +320,8 @@ static void step_proposals(struct bns_raft_node *n)
         drain(n);
     }
     n->props_count -= at;
-    memmove(n->props, n->props + at, n->props_count * sizeof n->props[0]);
+    if (at > 0 && n->props_count > 0)
+        memmove(n->props, n->props + at, n->props_count * sizeof n->props[0]);
 }
 
 static void flush(struct bns_task *t)
