@@ -11,7 +11,6 @@
 
 #include "app/raft_node.h"
 #include "sim/lin.h"
-#include "sim/register_sm.h"
 
 #define SERVERS_MAX 7u
 #define CLIENTS_MAX 8u
@@ -43,7 +42,7 @@ struct server {
     struct cluster *c;
     unsigned id;
     struct bns_raft_node *node;
-    struct bns_register_sm *sm;
+    void *sm;
     bool up;
 };
 
@@ -56,8 +55,9 @@ struct cluster {
     struct bns_lin_op *history;
     size_t history_count;
     uint64_t position, next_id;
-    uint64_t digests[LOG_MAX]; /* by index; 0 = not applied anywhere yet */
-    uint64_t *by_id;           /* id -> index at which it was applied */
+    uint64_t digests[LOG_MAX];    /* by index; 0 = not applied anywhere yet */
+    uint64_t *by_id;              /* id -> index at which it was applied */
+    uint64_t last[BNS_REGISTERS]; /* a value that each key had lately */
     bool failed, stopping;
 };
 
@@ -88,30 +88,32 @@ static void end_op(struct op *o, bool known)
     o->c->out->ops_ok++;
 }
 
-static void on_applied(void *arg, uint64_t index, const struct bns_register_cmd *cmd, bool done)
+void bns_raft_cluster_applied(void *server, uint64_t index, uint64_t id, bool done)
 {
-    struct server *s = arg;
+    struct server *s = server;
     struct cluster *c = s->c;
-    struct op *o = &c->ops[cmd->id % CLIENTS_MAX];
+    struct op *o = &c->ops[id % CLIENTS_MAX];
 
-    if (cmd->id >= OPS_MAX) {
+    if (id >= OPS_MAX) {
         complain(c, "index %llu: an id that nobody proposed", (unsigned long long)index);
         return;
     }
-    if (c->by_id[cmd->id] != 0 && c->by_id[cmd->id] != index)
-        complain(c, "command %llu was applied at %llu and at %llu", (unsigned long long)cmd->id,
-                 (unsigned long long)c->by_id[cmd->id], (unsigned long long)index);
-    c->by_id[cmd->id] = index;
-    if (!o->active || o->id != cmd->id || o->server != s->id)
+    if (c->by_id[id] != 0 && c->by_id[id] != index)
+        complain(c, "command %llu was applied at %llu and at %llu", (unsigned long long)id,
+                 (unsigned long long)c->by_id[id], (unsigned long long)index);
+    c->by_id[id] = index;
+    if (!o->active || o->id != id || o->server != s->id)
         return;
     c->history[o->slot].failed = !done;
+    if (done)
+        c->last[o->cmd.key] = o->cmd.value;
     end_op(o, true);
 }
 
 static void check_server(struct cluster *c, struct server *s)
 {
-    uint64_t applied = bns_register_applied(s->sm);
-    uint64_t digest = bns_register_digest(s->sm);
+    uint64_t applied = c->cfg->subject->applied(s->sm);
+    uint64_t digest = c->cfg->subject->ops()->digest(s->sm);
 
     if (applied == 0)
         return;
@@ -168,9 +170,9 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
     if (rv == BNS_OK)
         rv = bns_vfs_sync_dir(env->vfs, ".", &err);
     if (rv == BNS_OK)
-        rv = bns_register_open(env, ".", on_applied, s, &s->sm, &err);
+        rv = c->cfg->subject->open(env, s, &s->sm, &err);
     if (rv == BNS_OK)
-        rv = bns_raft_node_open(env, &nc, bns_register_ops(), s->sm, &s->node, &err);
+        rv = bns_raft_node_open(env, &nc, c->cfg->subject->ops(), s->sm, &s->node, &err);
     if (rv == BNS_OK)
         rv = bns_raft_node_start(s->node, &err);
     s->up = rv == BNS_OK;
@@ -187,6 +189,9 @@ static void server_died(unsigned id, int code, const char *text, void *arg)
     if (code != 0)
         bns_world_note(c->w, "server %u stopped with %d: %s", id, code, text);
     c->servers[id].up = false;
+    if (c->cfg->subject->died != NULL && c->servers[id].sm != NULL)
+        c->cfg->subject->died(c->servers[id].sm);
+    c->servers[id].sm = NULL;
     for (unsigned i = 0; i < c->cfg->clients; i++) {
         if (c->ops[i].active && c->ops[i].server == id)
             end_op(&c->ops[i], false);
@@ -195,18 +200,36 @@ static void server_died(unsigned id, int code, const char *text, void *arg)
 
 /* ---- clients -------------------------------------------------------------------------------- */
 
-static void on_read(struct bns_raft_read *br, int code)
+static void read_over(void *arg, uint64_t value)
 {
-    struct read *r = BNS_CONTAINER(br, struct read, read);
+    struct read *r = arg;
     struct op *o = r->o;
 
     if (o->active && o->id == r->id) {
         struct bns_lin_op *h = &o->c->history[o->slot];
 
-        if (code == BNS_OK)
-            h->value = bns_register_value(o->c->servers[o->server].sm, (uint8_t)h->key);
-        end_op(o, code == BNS_OK);
+        h->value = value;
+        o->c->last[h->key] = value;
+        end_op(o, true);
     }
+    bns_free(r->env->alloc, r);
+}
+
+static void on_read(struct bns_raft_read *br, int code)
+{
+    struct read *r = BNS_CONTAINER(br, struct read, read);
+    struct op *o = r->o;
+    bool mine = o->active && o->id == r->id;
+
+    if (mine && code == BNS_OK) {
+        const struct bns_cluster_subject *sub = o->c->cfg->subject;
+
+        sub->read(r->env, o->c->servers[o->server].sm, (uint8_t)o->c->history[o->slot].key,
+                  read_over, r);
+        return;
+    }
+    if (mine)
+        end_op(o, false);
     bns_free(r->env->alloc, r);
 }
 
@@ -226,16 +249,11 @@ static void issue(struct bns_env *env, void *arg)
 {
     struct op *o = arg;
     struct server *s = &o->c->servers[o->server];
-    struct bns_rcbuf *b;
 
-    if (o->c->history[o->slot].f == BNS_LIN_GET) {
+    if (o->c->history[o->slot].f == BNS_LIN_GET)
         issue_read(env, o);
-        return;
-    }
-    b = bns_register_encode(env->alloc, &o->cmd);
-    if (b == NULL || bns_raft_node_propose(s->node, b) != BNS_OK)
+    else if (o->c->cfg->subject->propose(env, s, s->sm, s->node, &o->cmd) != BNS_OK)
         end_op(o, false);
-    bns_rcbuf_put(b);
 }
 
 static void choose(struct cluster *c, struct op *o, struct bns_prng *p)
@@ -255,7 +273,7 @@ static void choose(struct cluster *c, struct op *o, struct bns_prng *p)
     } else {
         h->f = BNS_LIN_CAS;
         o->cmd.cas = true;
-        o->cmd.old = bns_register_value(c->servers[o->server].sm, (uint8_t)h->key);
+        o->cmd.old = c->last[h->key];
         h->expect = o->cmd.old;
     }
     h->call = ++c->position;
@@ -311,12 +329,63 @@ static void note_status(struct cluster *c)
     }
 }
 
+/* ---- registers as the subject -------------------------------------------------------------- */
+
+static void register_applied(void *server, uint64_t index, const struct bns_register_cmd *cmd,
+                             bool done)
+{
+    bns_raft_cluster_applied(server, index, cmd->id, done);
+}
+
+static int register_open(struct bns_env *env, void *server, void **sm, struct bns_err *err)
+{
+    struct bns_register_sm *r = NULL;
+    int rv = bns_register_open(env, ".", register_applied, server, &r, err);
+
+    *sm = r;
+    return rv;
+}
+
+static uint64_t register_index(const void *sm)
+{
+    return bns_register_applied(sm);
+}
+
+static int register_propose(struct bns_env *env, void *server, void *sm, struct bns_raft_node *n,
+                            const struct bns_register_cmd *cmd)
+{
+    struct bns_rcbuf *b = bns_register_encode(env->alloc, cmd);
+    int rv = b == NULL ? BNS_E_NOMEM : bns_raft_node_propose(n, b);
+
+    (void)server;
+    (void)sm;
+    bns_rcbuf_put(b);
+    return rv;
+}
+
+static void register_read(struct bns_env *env, void *sm, uint8_t key, bns_cluster_read_done *done,
+                          void *arg)
+{
+    (void)env;
+    done(arg, bns_register_value(sm, key));
+}
+
+const struct bns_cluster_subject bns_cluster_registers = {
+    .open = register_open,
+    .ops = bns_register_ops,
+    .applied = register_index,
+    .propose = register_propose,
+    .read = register_read,
+    .tells_index = true,
+};
+
 /* ---- the run -------------------------------------------------------------------------------- */
 
 struct bns_raft_cluster_config bns_raft_cluster_swarm(uint64_t seed)
 {
     struct bns_prng p;
-    struct bns_raft_cluster_config cfg = {.run_ns = 30 * BNS_SEC, .heal_ns = 20 * BNS_SEC};
+    struct bns_raft_cluster_config cfg = {
+        .subject = &bns_cluster_registers, .run_ns = 30 * BNS_SEC, .heal_ns = 20 * BNS_SEC};
 
     bns_prng_seed(&p, seed ^ UINT64_C(0x6e0de));
     cfg.servers = bns_prng_chance(&p, 0.2) ? 1 : (bns_prng_chance(&p, 0.7) ? 3 : 5);
@@ -334,13 +403,13 @@ static void converge(struct cluster *c)
     for (unsigned i = 0; i < c->cfg->servers && !c->failed; i++) {
         if (!c->servers[i].up)
             complain(c, "server %u is not up after the faults stopped", i);
-        else if (bns_register_applied(c->servers[i].sm) > top)
-            top = bns_register_applied(c->servers[i].sm);
+        else if (c->cfg->subject->applied(c->servers[i].sm) > top)
+            top = c->cfg->subject->applied(c->servers[i].sm);
     }
     for (unsigned i = 0; i < c->cfg->servers && !c->failed; i++) {
-        if (bns_register_applied(c->servers[i].sm) != top)
+        if (c->cfg->subject->applied(c->servers[i].sm) != top)
             complain(c, "server %u stands at %llu, another at %llu, after the faults stopped", i,
-                     (unsigned long long)bns_register_applied(c->servers[i].sm),
+                     (unsigned long long)c->cfg->subject->applied(c->servers[i].sm),
                      (unsigned long long)top);
     }
 }
@@ -353,7 +422,8 @@ static void check_history(struct cluster *c)
     for (size_t i = 0; i < c->history_count; i++) {
         const struct bns_lin_op *h = &c->history[i];
 
-        if (h->f == BNS_LIN_PUT && h->ret != BNS_LIN_OPEN && c->by_id[h->value - 1] == 0)
+        if (c->cfg->subject->tells_index && h->f == BNS_LIN_PUT && h->ret != BNS_LIN_OPEN &&
+            c->by_id[h->value - 1] == 0)
             complain(c, "an acknowledged write is nowhere in the log");
     }
     rv = bns_lin_check(bns_alloc_libc(), &bns_lin_register, c->history, c->history_count, 0, &res);

@@ -1,18 +1,42 @@
-/* raft_cluster.h - members that run bns_raft_node over registers in a simulated world, and clients.
+/* raft_cluster.h - members that run bns_raft_node in a simulated world, and their clients.
  *
- * Server code is the production code: raft_node, core, WAL, snapshot files, RPC. Clients are
- * harness events: they put, compare-and-set and read linearizably at a member of their choice, and
- * record a history for the checker. After every event of the world the invariants are looked at;
- * at the end faults stop, progress is demanded, and the history is checked.
+ * What is replicated is the subject: the registers of sim/register_sm.h, or a real state machine
+ * that can be seen as registers (etcd-lite's store: a key each). Server code is the production
+ * code: raft_node, core, WAL, snapshot files, RPC. Clients are harness events: they put,
+ * compare-and-set and read linearizably at a member of their choice, and record a history for the
+ * checker. After every event of the world the invariants are looked at; at the end faults stop,
+ * progress is demanded, and the history is checked.
  *
  * Thread: one. Memory: malloc through the world's allocator; all back at free.
  */
 #ifndef BNS_SIM_RAFT_CLUSTER_H
 #define BNS_SIM_RAFT_CLUSTER_H
 
+#include "sim/register_sm.h"
 #include "sim/world.h"
 
+/* Tells the harness that command `id` was applied on this server (index 0: not known). */
+void bns_raft_cluster_applied(void *server, uint64_t index, uint64_t id, bool done);
+
+typedef void bns_cluster_read_done(void *arg, uint64_t value); /* 0 = never put */
+
+struct bns_cluster_subject {
+    int (*open)(struct bns_env *env, void *server, void **sm, struct bns_err *err);
+    void (*died)(void *sm); /* the node is gone; may be NULL */
+    const struct bns_sm_ops *(*ops)(void);
+    uint64_t (*applied)(const void *sm);
+    /* Then bns_raft_cluster_applied() on this server, or never. */
+    int (*propose)(struct bns_env *env, void *server, void *sm, struct bns_raft_node *n,
+                   const struct bns_register_cmd *cmd);
+    void (*read)(struct bns_env *env, void *sm, uint8_t key, bns_cluster_read_done *done,
+                 void *arg);
+    bool tells_index; /* every server tells every command with its index */
+};
+
+extern const struct bns_cluster_subject bns_cluster_registers;
+
 struct bns_raft_cluster_config {
+    const struct bns_cluster_subject *subject;
     struct bns_world_config world;
     unsigned servers;
     unsigned clients;
