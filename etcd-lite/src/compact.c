@@ -66,6 +66,14 @@ struct etcd_status etcd_compact_apply(struct etcd_kv *kv, int64_t at)
     return etcd_ok;
 }
 
+static void answer_physical(struct etcd_kv *kv)
+{
+    struct bns_list *n;
+
+    while ((n = bns_list_pop(&kv->physical)) != NULL)
+        etcd_pending_run(BNS_CONTAINER(n, struct etcd_pending, node));
+}
+
 void etcd_compact_resume(struct etcd_kv *kv)
 {
     kv->compact.running = false;
@@ -73,6 +81,8 @@ void etcd_compact_resume(struct etcd_kv *kv)
     kv->compact.rows_pos = 0;
     if (kv->now.compact_finished < kv->now.compact_scheduled)
         begin(kv, kv->now.compact_scheduled);
+    else
+        answer_physical(kv); /* the installed snapshot had it behind it */
 }
 
 static void drop(void *arg, const struct etcd_rev *rev)
@@ -125,7 +135,6 @@ static void walk(struct etcd_kv *kv)
 static void finish(struct etcd_kv *kv)
 {
     struct etcd_compaction *c = &kv->compact;
-    struct bns_list *n;
 
     c->running = false;
     bns_free(kv->alloc, c->rows);
@@ -134,8 +143,7 @@ static void finish(struct etcd_kv *kv)
     kv->now.compact_finished = c->at;
     kv->meta_dirty = true;
     etcd_kv_flush(kv);
-    while ((n = bns_list_pop(&kv->physical)) != NULL)
-        etcd_pending_run(BNS_CONTAINER(n, struct etcd_pending, node));
+    answer_physical(kv);
 }
 
 static void deleted(struct etcd_store_job *j)
