@@ -1,4 +1,5 @@
-/* http.c - /health, /version and /metrics on the client port, with etcd's bodies and names. */
+/* http.c - /health and /version on the client port, with etcd's bodies; app/admin.h's beside them.
+ */
 #include "server.h"
 
 struct probe {
@@ -74,23 +75,24 @@ static void on_version(void *arg, struct bns_http_req *q)
                        "\",\"bonsai\":\"" BNS_VERSION "\"}"));
 }
 
-static void on_metrics(void *arg, struct bns_http_req *q)
+static const char *not_ready(void *arg)
 {
-    struct etcd_server *s = arg;
-    struct bns_buf out;
+    const struct etcd_server *s = arg;
 
-    bns_buf_init(&out, s->env->alloc, 4u * 1024 * 1024);
-    if (bns_metrics_text(s->env->metrics, &out) == BNS_OK)
-        bns_http_reply(q, 200, "text/plain; version=0.0.4; charset=utf-8", bns_buf_slice(&out));
-    else
-        bns_http_reply_text(q, 503, "out of memory\n");
-    bns_buf_free(&out);
+    if (s->stopping)
+        return "stopping";
+    return s->leader == 0 ? "no leader" : NULL;
 }
 
 int etcd_http_routes(struct etcd_server *s)
 {
+    int rv;
+
+    s->admin = (struct bns_admin){.env = s->env, .not_ready = not_ready, .arg = s};
+    rv = bns_admin_routes(&s->admin, s->http);
+    if (rv != BNS_OK)
+        return rv;
     s->routes[0] = (struct bns_http_route){"GET", "/health", on_health, s, 0, false, false};
     s->routes[1] = (struct bns_http_route){"GET", "/version", on_version, s, 0, false, false};
-    s->routes[2] = (struct bns_http_route){"GET", "/metrics", on_metrics, s, 0, false, false};
-    return bns_http_server_routes(s->http, s->routes, 3);
+    return bns_http_server_routes(s->http, s->routes, 2);
 }

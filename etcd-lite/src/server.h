@@ -5,6 +5,7 @@
 #ifndef ETCD_SERVER_H
 #define ETCD_SERVER_H
 
+#include "app/admin.h"
 #include "app/raft_node.h"
 #include "io/grpc.h"
 #include "io/http.h"
@@ -26,7 +27,8 @@ struct etcd_server {
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
     struct bns_grpc_method kv_methods[5], cluster_methods[2];
-    struct bns_http_route routes[3];
+    struct bns_http_route routes[2];
+    struct bns_admin admin;
     uint16_t client_port;
     void (*on_serving)(void *arg); /* once, when the first leader is known */
     void *on_serving_arg;
@@ -75,7 +77,7 @@ void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_sl
 BNS_MUST_CHECK int etcd_kv_service(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_cluster_service(struct etcd_server *s);
 
-/* /health, /version, /metrics */
+/* /health, /version, and those of app/admin.h: /metrics, /healthz, /readyz */
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_metrics_init(struct etcd_server *s);
 void etcd_tasks_timer(void *arg);
