@@ -254,7 +254,10 @@ static void install_over(struct etcd_kv *kv, int code)
     void *arg = kv->install.arg;
 
     kv->install.active = false;
-    etcd_compact_resume(kv);
+    if (code == BNS_OK)
+        etcd_compact_resume(kv);
+    else
+        etcd_compact_kick(kv); /* the old store goes on where it was */
     etcd_reads_pump(kv);
     done(arg, code);
 }
