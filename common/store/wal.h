@@ -87,6 +87,10 @@ BNS_MUST_CHECK int bns_wal_open(struct bns_env *env, const struct bns_wal_config
  * found no room for a batch that waited for a new segment. */
 BNS_MUST_CHECK int bns_wal_append(struct bns_wal *w, struct bns_wal_append *a);
 
+/* Is the reserve free? What is known is at most a second old: an answer that is older is looked up
+ * first, inside the call (statfs). For who can still refuse the work that an append would end. */
+bool bns_wal_has_room(struct bns_wal *w);
+
 uint64_t bns_wal_durable_lsn(const struct bns_wal *w);
 
 /* The group needs no record before lsn_first any more; its last hard state is kept for it. Segments

@@ -237,7 +237,7 @@ uint32_t bns_wal_segment_plan(const struct bns_wal *w); /* bytes of the next seg
 void bns_wal_spare_make(struct bns_vfs *vfs, const char *dir, struct bns_wal_spare *s);
 void bns_wal_spare_pump(struct bns_wal *w);
 void bns_wal_space_check(struct bns_wal *w);
-void bns_wal_space_now(struct bns_wal *w); /* at open, blocking */
+void bns_wal_space_now(struct bns_wal *w); /* blocking, for a microsecond */
 void bns_wal_release_segments(struct bns_wal *w);
 void bns_wal_retry_fire(void *arg);
 

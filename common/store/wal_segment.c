@@ -385,6 +385,15 @@ void bns_wal_space_check(struct bns_wal *w)
     bns_pool_submit(w->env, &w->space_job);
 }
 
+/* While space is low the retry timer asks. */
+bool bns_wal_has_room(struct bns_wal *w)
+{
+    if (!w->space_low && !w->space_running && !w->closing &&
+        bns_now_ns(w->env) - w->space_checked_ns >= SPACE_CHECK_NS)
+        bns_wal_space_now(w);
+    return !w->space_low;
+}
+
 /* ---- segments -------------------------------------------------------------------------------- */
 
 uint32_t bns_wal_segment_plan(const struct bns_wal *w)

@@ -245,6 +245,37 @@ static void reserve_is_kept_free(void **state)
     free(m);
 }
 
+/* Who asks before it appends is never told what the disk was like more than a second ago. */
+static void room_is_looked_up_when_unknown(void **state)
+{
+    struct model *m = malloc(sizeof *m);
+    struct bns_vfs *v = vfs_new(6);
+    struct senv s;
+    struct bns_wal *w;
+    (void)state;
+
+    model_init(m, 12);
+    senv_init(&s, v, 1, 0);
+    bns_vfs_mem_config(v)->capacity_bytes = 10 * WAL_SEGMENT_MIN;
+    w = open_log(&s, m, 5 * WAL_SEGMENT_MIN);
+    bns_vfs_mem_config(v)->capacity_bytes = 4 * WAL_SEGMENT_MIN;
+    assert_true(bns_wal_has_room(w)); /* as it was at the start */
+    senv_advance(&s, BNS_SEC);
+    assert_false(bns_wal_has_room(w));
+    assert_int_equal(model_append(m, w, 100), BNS_E_NOSPACE);
+    bns_vfs_mem_config(v)->capacity_bytes = 10 * WAL_SEGMENT_MIN;
+    assert_false(bns_wal_has_room(w));
+    senv_advance(&s, BNS_SEC);
+    assert_true(bns_wal_has_room(w));
+    assert_int_equal(model_append(m, w, 100), BNS_OK);
+    senv_pump(&s);
+    model_close(&s, w);
+    assert_int_equal(senv_free(&s, NULL), 0);
+    bns_vfs_mem_free(v);
+    model_free(m);
+    free(m);
+}
+
 /* A failed sync or write: fatal 6 once, no acknowledgement after it, everything ends. */
 static void io_error_poisons(void **state)
 {
@@ -744,6 +775,7 @@ int main(void)
         cmocka_unit_test(release_removes_segments),
         cmocka_unit_test(full_disk_refuses_then_recovers),
         cmocka_unit_test(reserve_is_kept_free),
+        cmocka_unit_test(room_is_looked_up_when_unknown),
         cmocka_unit_test(io_error_poisons),
         cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(forgotten_group_is_gone),

@@ -50,8 +50,12 @@ int etcd_store_path(const struct etcd_store *s, char *dst, const char *name, str
 int etcd_store_exec(sqlite3 *db, const char *sql, struct bns_err *err)
 {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+    char what[32]; /* its beginning: the reason must have room in the error */
 
-    return rc == SQLITE_OK ? BNS_OK : bns_sqlite_err(db, rc, sql, err);
+    if (rc == SQLITE_OK)
+        return BNS_OK;
+    (void)snprintf(what, sizeof what, "%s", sql); /* cut when long */
+    return bns_sqlite_err(db, rc, what, err);
 }
 
 int etcd_store_db_open(struct etcd_store *s, const char *name, sqlite3 **out, struct bns_err *err)
