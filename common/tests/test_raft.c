@@ -526,64 +526,64 @@ static void configurations_and_boot_states_are_checked(void **state)
     }
 }
 
+static const struct bns_raft_entry one[] = {{.index = 3, .term = 3}};
+static const struct bns_raft_entry other[] = {{.index = 1, .term = 3}};
+static const struct bns_raft_entry later[] = {{.index = 3, .term = 4}};
+static const struct bns_raft_entry conf[] = {{.index = 3, .term = 3, .kind = 2}};
+static const struct {
+    const char *name;
+    struct bns_raft_msg m;
+} impossible[] = {
+    {"type 0", {.from = 1, .to = 2, .term = 3}},
+    {"type 13", {.type = 13, .from = 1, .to = 2, .term = 3}},
+    {"for another node", {.type = 7, .from = 1, .to = 3, .term = 3}},
+    {"for another group", {.type = 7, .group = 1, .from = 1, .to = 2, .term = 3}},
+    {"from ourselves", {.type = 7, .from = 2, .to = 2, .term = 3}},
+    {"from a stranger", {.type = 7, .from = 9, .to = 2, .term = 3}},
+    {"a term beyond reason", {.type = 7, .from = 1, .to = 2, .term = UINT64_MAX}},
+    {"an index beyond reason", {.type = 6, .from = 1, .to = 2, .term = 3, .index = ~0ull}},
+    {"log term beyond the term", {.type = 5, .from = 1, .to = 2, .term = 3, .log_term = 4}},
+    {"a number beyond reason", {.type = 8, .from = 1, .to = 2, .term = 3, .read_ctx = ~0ull}},
+    {"too many entries", {.type = 9, .from = 1, .to = 2, .term = 3, .entries_count = 99999}},
+    {"a second leader", {.type = 7, .from = 3, .to = 2, .term = 3}},
+    {"a second leader appends", {.type = 5, .from = 3, .to = 2, .term = 3}},
+    {"vote in term 0", {.type = 3, .from = 3, .to = 2}},
+    {"read without a number", {.type = 10, .from = 3, .to = 2, .term = 3}},
+    {"index without a term", {.type = 5, .from = 1, .to = 2, .term = 3, .index = 2, .log_term = 0}},
+    {"a gap",
+     {.type = 5,
+      .from = 1,
+      .to = 2,
+      .term = 3,
+      .index = 1,
+      .log_term = 3,
+      .entries = one,
+      .entries_count = 1}},
+    {"entry later than the leader",
+     {.type = 5,
+      .from = 1,
+      .to = 2,
+      .term = 3,
+      .index = 2,
+      .log_term = 3,
+      .entries = later,
+      .entries_count = 1}},
+    {"a change of membership",
+     {.type = 5,
+      .from = 1,
+      .to = 2,
+      .term = 3,
+      .index = 2,
+      .log_term = 3,
+      .entries = conf,
+      .entries_count = 1}},
+    {"contradicts what is committed",
+     {.type = 5, .from = 1, .to = 2, .term = 3, .entries = other, .entries_count = 1}},
+};
+
 /* What no honest peer sends is refused and changes nothing. Node 2 follows node 1 in term 3. */
 static void impossible_messages_are_refused(void **state)
 {
-    static const struct bns_raft_entry one[] = {{.index = 3, .term = 3}};
-    static const struct bns_raft_entry other[] = {{.index = 1, .term = 3}};
-    static const struct bns_raft_entry later[] = {{.index = 3, .term = 4}};
-    static const struct bns_raft_entry conf[] = {{.index = 3, .term = 3, .kind = 2}};
-    static const struct {
-        const char *name;
-        struct bns_raft_msg m;
-    } t[] = {
-        {"type 0", {.from = 1, .to = 2, .term = 3}},
-        {"type 13", {.type = 13, .from = 1, .to = 2, .term = 3}},
-        {"for another node", {.type = 7, .from = 1, .to = 3, .term = 3}},
-        {"for another group", {.type = 7, .group = 1, .from = 1, .to = 2, .term = 3}},
-        {"from ourselves", {.type = 7, .from = 2, .to = 2, .term = 3}},
-        {"from a stranger", {.type = 7, .from = 9, .to = 2, .term = 3}},
-        {"a term beyond reason", {.type = 7, .from = 1, .to = 2, .term = UINT64_MAX}},
-        {"an index beyond reason", {.type = 6, .from = 1, .to = 2, .term = 3, .index = ~0ull}},
-        {"log term beyond the term", {.type = 5, .from = 1, .to = 2, .term = 3, .log_term = 4}},
-        {"a number beyond reason", {.type = 8, .from = 1, .to = 2, .term = 3, .read_ctx = ~0ull}},
-        {"too many entries", {.type = 9, .from = 1, .to = 2, .term = 3, .entries_count = 99999}},
-        {"a second leader", {.type = 7, .from = 3, .to = 2, .term = 3}},
-        {"a second leader appends", {.type = 5, .from = 3, .to = 2, .term = 3}},
-        {"vote in term 0", {.type = 3, .from = 3, .to = 2}},
-        {"read without a number", {.type = 10, .from = 3, .to = 2, .term = 3}},
-        {"index without a term",
-         {.type = 5, .from = 1, .to = 2, .term = 3, .index = 2, .log_term = 0}},
-        {"a gap",
-         {.type = 5,
-          .from = 1,
-          .to = 2,
-          .term = 3,
-          .index = 1,
-          .log_term = 3,
-          .entries = one,
-          .entries_count = 1}},
-        {"entry later than the leader",
-         {.type = 5,
-          .from = 1,
-          .to = 2,
-          .term = 3,
-          .index = 2,
-          .log_term = 3,
-          .entries = later,
-          .entries_count = 1}},
-        {"a change of membership",
-         {.type = 5,
-          .from = 1,
-          .to = 2,
-          .term = 3,
-          .index = 2,
-          .log_term = 3,
-          .entries = conf,
-          .entries_count = 1}},
-        {"contradicts what is committed",
-         {.type = 5, .from = 1, .to = 2, .term = 3, .entries = other, .entries_count = 1}},
-    };
     struct bns_raft_entry log[] = {{.index = 1, .term = 2}, {.index = 2, .term = 3}};
     struct bns_raft_boot boot = {.term = 3,
                                  .commit = 2,
@@ -603,9 +603,9 @@ static void impossible_messages_are_refused(void **state)
     while (bns_raft_next(r, &o))
         continue;
     bns_raft_status(r, &before);
-    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        print_message("  %s\n", t[i].name);
-        in.msg = &t[i].m;
+    for (size_t i = 0; i < sizeof impossible / sizeof impossible[0]; i++) {
+        print_message("  %s\n", impossible[i].name);
+        in.msg = &impossible[i].m;
         assert_int_equal(bns_raft_step(r, 2, &in), BNS_E_PROTO);
         bns_raft_status(r, &after);
         assert_true(same_status(&before, &after));
