@@ -247,12 +247,13 @@ static void json_packs_to_what_protoc_encodes(void **state)
         "9001ffffffffffffffffff019a01080700000008000000a2010301d804aa0100aa010162"
         "b2010178ba01021005c00101c00100d2010170e00163";
     static const char json[] =
-        "{\"i32\":-7,\"s32\":-8,\"sf32\":-9,\"i64\":-10,\"s64\":\"-9223372036854775808\",\"sf64\":-12,"
-        "\"u32\":4294967295,\"f32\":14,\"u64\":18446744073709551615,\"f64\":16,\"flt\":0.1,\"dbl\":0.1,"
-        "\"flag\":true,\"colour\":\"BLUE\",\"text\":\"h\\u00e9\",\"blob\":\"AP8=\",\"inner\":{\"name\":"
-        "\"n\",\"number\":-1,\"children\":[{\"name\":\"c\"},{}]},\"nums\":[1,-1],\"packed_fixed\":[7,8],"
-        "\"packed_zigzag\":[-1,300],\"texts\":[\"\",\"b\"],\"blobs\":[\"eA==\"],\"inners\":[{\"number\":"
-        "5}],\"colours\":[\"RED\",\"NONE\"],\"pick_text\":\"p\",\"two_part_name\":99}";
+        "{\"i32\":-7,\"s32\":-8,\"sf32\":-9,\"i64\":-10,\"s64\":\"-9223372036854775808\","
+        "\"sf64\":-12,\"u32\":4294967295,\"f32\":14,\"u64\":18446744073709551615,\"f64\":16,"
+        "\"flt\":0.1,\"dbl\":0.1,\"flag\":true,\"colour\":\"BLUE\",\"text\":\"h\\u00e9\","
+        "\"blob\":\"AP8=\",\"inner\":{\"name\":\"n\",\"number\":-1,\"children\":[{\"name\":\"c\"},"
+        "{}]},\"nums\":[1,-1],\"packed_fixed\":[7,8],\"packed_zigzag\":[-1,300],"
+        "\"texts\":[\"\",\"b\"],\"blobs\":[\"eA==\"],\"inners\":[{\"number\":5}],"
+        "\"colours\":[\"RED\",\"NONE\"],\"pick_text\":\"p\",\"two_part_name\":99}";
     ProtobufCMessage *msg = NULL;
     struct bns_slice out = {NULL, 0};
     struct bns_arena a;

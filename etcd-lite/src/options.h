@@ -31,8 +31,8 @@ struct etcd_options {
 
 enum etcd_options_result { ETCD_RUN, ETCD_EXIT };
 
-/* Reads --config-file, environment, flags (the later ones win), checks and derives. ETCD_EXIT: *exit_code says with
- * what; messages and help have been printed. */
+/* Reads --config-file, environment, flags (the later ones win), checks and derives. ETCD_EXIT:
+ * *exit_code says with what; messages and help have been printed. */
 enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
                                            int argc, char **argv, char **envp, int *exit_code);
 
