@@ -4,10 +4,10 @@
 #   make demo    a guided story over them
 #   make test    the same set-up, then every proof this machine can run
 BUILD := build/release
-JOBS := $(shell nproc)
 FUZZ_SECONDS ?= 60
+SEEDS ?= 2000
 
-.PHONY: all deps up down test sim fuzz bench demo clean asan tsan clang coverage tidy
+.PHONY: all deps up down test sim fuzz bench demo fresh clean asan tsan clang coverage tidy
 
 all: deps
 	cmake --preset release >/dev/null
@@ -32,22 +32,24 @@ down:
 test:
 	tools/test
 
+# SEEDS fresh seeds, and every planted bug searched for anew.
 sim: all
-	cd $(BUILD) && ctest -R '^sim_' --output-on-failure -j$(JOBS)
+	tools/sim $(BUILD) $(SEEDS)
 
 fuzz:
 	tools/deps --tests
 	cmake --preset fuzz >/dev/null
-	ninja -C build/fuzz
+	ninja -C build/fuzz fuzzers
 	tools/fuzz build/fuzz $(FUZZ_SECONDS)
 
 bench: all
 	tools/bench $(BUILD)
 
-asan tsan: deps
-	tools/test $@
+# The commands above on a minimal Debian 12, made for it and removed after; FULL=1: `make test` too.
+fresh:
+	tests/fresh $(if $(FULL),--full)
 
-clang coverage: deps
+asan tsan clang coverage:
 	tools/test $@
 
 tidy:
