@@ -120,8 +120,9 @@ static void on_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint
         bns_rpc_reply(r, BNS_E_UNSUPPORTED, bns_slice(NULL, 0));
 }
 
-/* On an empty log the member with the lowest id campaigns at its start, when the others may not listen
- * yet: it does so again as soon as it reaches a quorum, instead of an election timeout later. */
+/* On an empty log the member with the lowest id campaigns at its start, when the others may not
+ * listen yet: it does so again as soon as it reaches a quorum, instead of an election timeout
+ * later. */
 static void on_up(void *arg)
 {
     struct bns_rn_peer *p = arg;

@@ -1,5 +1,5 @@
-/* sim_members.c - members with etcd-lite's store: core, raft_node, WAL, SQLite, snapshots, RPC in one
- * virtual world.
+/* sim_members.c - members with etcd-lite's store: core, raft_node, WAL, SQLite, snapshots, RPC in
+ * one virtual world.
  *
  * Goal:   no seed loses an acknowledged put, serves a stale range, lets two stores differ, or
  * leaves
