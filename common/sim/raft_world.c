@@ -515,6 +515,8 @@ bool bns_raft_world_run(const struct bns_raft_world_options *opt,
     w->res = result;
     w->nodes_count = opt->nodes == 0 ? 5 : opt->nodes;
     BNS_ASSERT(w->nodes_count <= RW_NODES_MAX);
+    BNS_ASSERT(opt->learners < w->nodes_count);
+    w->voters_count = w->nodes_count - opt->learners;
     if (w->opt.duration_ns == 0)
         w->opt.duration_ns = 60 * RW_SEC;
     if (world_open(w)) {

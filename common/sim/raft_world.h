@@ -16,6 +16,7 @@ struct bns_raft_world_options {
     uint64_t seed;
     uint32_t mutant;      /* planted bug, 0 = none */
     uint32_t nodes;       /* 0 = 5 */
+    uint32_t learners;    /* so many of them, the last ones */
     uint64_t duration_ns; /* of the faults; 0 = 60 s */
     bool trace;           /* each event as a line on stderr */
 };

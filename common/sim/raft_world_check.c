@@ -90,6 +90,8 @@ static void check_leader(struct rw_world *w, struct rw_node *n)
         return;
     }
     w->res->elections++;
+    if (n->i >= w->voters_count)
+        rw_fail(w, "learner %u leads", n->i + 1);
     if (w->leaders[r->term] != 0 && w->leaders[r->term] != n->i + 1) {
         rw_fail(w, "two leaders in term %llu: nodes %u and %u", (unsigned long long)r->term,
                 w->leaders[r->term], n->i + 1);
@@ -108,7 +110,7 @@ static void check_leader(struct rw_world *w, struct rw_node *n)
 static uint32_t durable_on(const struct rw_world *w, uint64_t index, uint64_t chain)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < w->nodes_count; i++) {
+    for (uint32_t i = 0; i < w->voters_count; i++) {
         const struct rw_disk *d = &w->nodes[i].disk;
         if (index <= d->base || index <= d->sm.index)
             count++;
@@ -130,15 +132,15 @@ static bool would_vote(const struct rw_disk *voter, const struct rw_disk *cand)
  * is committed, not when the unlucky election comes. */
 static void check_electable(struct rw_world *w, uint64_t index, uint64_t chain)
 {
-    for (uint32_t i = 0; i < w->nodes_count; i++) {
+    for (uint32_t i = 0; i < w->voters_count; i++) {
         const struct rw_disk *d = &w->nodes[i].disk;
         uint32_t votes = 0;
         if (index <= d->base || index <= d->sm.index || d->chain == NULL ||
             (index <= d->last && d->chain[index] == chain))
             continue;
-        for (uint32_t k = 0; k < w->nodes_count; k++)
+        for (uint32_t k = 0; k < w->voters_count; k++)
             votes += w->nodes[k].disk.chain == NULL || would_vote(&w->nodes[k].disk, d);
-        if (votes > w->nodes_count / 2)
+        if (votes > w->voters_count / 2)
             rw_fail(w, "index %llu was committed, but node %u would win an election without it",
                     (unsigned long long)index, i + 1);
     }
@@ -162,7 +164,7 @@ static void shadow_grow(struct rw_world *w, struct rw_node *n)
     }
     w->shadow_last = r->commit;
     w->res->committed = r->commit;
-    if (durable_on(w, r->commit, n->chain[r->commit]) < w->nodes_count / 2 + 1)
+    if (durable_on(w, r->commit, n->chain[r->commit]) < w->voters_count / 2 + 1)
         rw_fail(w, "leader %u committed index %llu, which no majority of disks holds", n->i + 1,
                 (unsigned long long)r->commit);
     else

@@ -154,7 +154,7 @@ struct rw_world {
     struct bns_heap heap;
     struct rw_event *free_events;
     struct rw_node nodes[RW_NODES_MAX];
-    uint32_t nodes_count;
+    uint32_t nodes_count, voters_count; /* nodes behind the voters are learners */
     struct rw_client clients[RW_CLIENTS_MAX];
     struct rw_link links[RW_NODES_MAX][RW_NODES_MAX];
     struct rw_event fault_ev;

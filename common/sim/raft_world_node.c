@@ -380,9 +380,13 @@ void rw_node_boot(struct rw_world *w, struct rw_node *n)
     boot.commit = d->commit > d->last ? d->last : d->commit;
     if (boot.term < boot.snap.term)
         boot.term = boot.snap.term;
-    boot.snap.conf.voters_count = (uint8_t)w->nodes_count;
-    for (uint32_t i = 0; i < w->nodes_count; i++)
-        boot.snap.conf.voters[i] = i + 1;
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        struct bns_raft_conf *c = &boot.snap.conf;
+        if (i < w->voters_count)
+            c->voters[c->voters_count++] = i + 1;
+        else
+            c->learners[c->learners_count++] = i + 1;
+    }
 
     n->life++;
     n->booted_at = w->now;

@@ -4,6 +4,7 @@
  *         single event, then healing and a demand for progress.
  * Repeat: BNS_SEED=0x1f2e sim_raft        replays one seed (BNS_TRACE=1: prints every event)
  *         BNS_MUTANT=6 sim_raft --hunt 2000   with a planted bug
+ *         BNS_NODES=7 BNS_LEARNERS=2 sim_raft --hunt 2000   another group (default 5 and 0)
  *         sim_raft --hunt N [--start S]   hunts N seeds from S on
  */
 /* ctest: timeout=300 */
@@ -30,6 +31,17 @@ static uint64_t number(const char *text, uint64_t otherwise)
     return *end == '\0' ? v : otherwise;
 }
 
+static struct bns_raft_world_options from_environment(uint64_t seed)
+{
+    return (struct bns_raft_world_options){
+        .seed = seed,
+        .mutant = (uint32_t)number(getenv("BNS_MUTANT"), 0),
+        .nodes = (uint32_t)number(getenv("BNS_NODES"), 0),
+        .learners = (uint32_t)number(getenv("BNS_LEARNERS"), 0),
+        .trace = getenv("BNS_TRACE") != NULL,
+    };
+}
+
 static void report(uint64_t seed, const struct bns_raft_world_result *r)
 {
     (void)fprintf(stderr,
@@ -48,8 +60,7 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
     double s;
 
     for (uint64_t seed = start; seed < start + count && failed < stop_after; seed++, done++) {
-        struct bns_raft_world_options opt = {.seed = seed,
-                                             .mutant = (uint32_t)number(getenv("BNS_MUTANT"), 0)};
+        struct bns_raft_world_options opt = from_environment(seed);
         struct bns_raft_world_result r;
         if (!bns_raft_world_run(&opt, &r)) {
             report(seed, &r);
@@ -101,12 +112,15 @@ static void groups_of_every_size_survive(void **state)
 {
     (void)state;
     for (uint32_t nodes = 1; nodes <= 7; nodes++) {
-        for (uint64_t seed = 1; seed <= 4; seed++) {
-            struct bns_raft_world_options opt = {.seed = 0x900 + seed, .nodes = nodes};
+        for (uint64_t seed = 1; seed <= 6; seed++) {
+            struct bns_raft_world_options opt = {
+                .seed = 0x900 + seed, .nodes = nodes, .learners = (uint32_t)(seed % 3)};
             struct bns_raft_world_result r;
+            if (opt.learners >= nodes)
+                opt.learners = 0;
             if (!bns_raft_world_run(&opt, &r)) {
                 report(opt.seed, &r);
-                fail_msg("%u nodes", nodes);
+                fail_msg("%u nodes, %u of them learners", nodes, opt.learners);
             }
         }
     }
@@ -136,9 +150,7 @@ static void seeds_that_failed_once_stay_clean(void **state)
 
 static int replay(uint64_t seed)
 {
-    struct bns_raft_world_options opt = {.seed = seed,
-                                         .mutant = (uint32_t)number(getenv("BNS_MUTANT"), 0),
-                                         .trace = getenv("BNS_TRACE") != NULL};
+    struct bns_raft_world_options opt = from_environment(seed);
     struct bns_raft_world_result r;
 
     if (!bns_raft_world_run(&opt, &r)) {

@@ -11,9 +11,10 @@
 #include "sim/raft_script.h"
 
 static const char *const names[] = {
-    "bootstrap",   "figure8",       "stale_read",     "prevote",      "conflict_hints",
-    "snapshot",    "slow_follower", "read_batch",     "one_way",      "forward",
-    "uncommitted", "restart_vote",  "parallel_write", "check_quorum", "snapshot_retry",
+    "bootstrap",      "figure8",      "stale_read",     "prevote",
+    "conflict_hints", "snapshot",     "slow_follower",  "read_batch",
+    "one_way",        "forward",      "uncommitted",    "restart_vote",
+    "parallel_write", "check_quorum", "snapshot_retry", "late_members",
 };
 
 static bool rewrite;
