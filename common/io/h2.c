@@ -341,6 +341,10 @@ static int new_session(struct bns_h2 *h)
     nghttp2_session_callbacks_set_send_data_callback(cb, bns_h2_send_data);
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_closed_streams(option, 1);
+    /* Clients put a whole URL into :authority (etcdctl --cluster does), which nghttp2 would refuse;
+     * what a call needs of its headers is checked where it is used. */
+    if (hub->server)
+        nghttp2_option_set_no_http_messaging(option, 1);
     /* Counted here instead, on the env's clock. */
     nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX / 2, UINT64_MAX / 2);
     if (hub->server)
