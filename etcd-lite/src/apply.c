@@ -21,7 +21,8 @@ struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t i
                                        struct bns_slice request)
 {
     size_t id_len = 1 + bns_varint_len(id);
-    size_t len = 2 + 1 + id_len + 1 + bns_varint_len(request.len) + request.len;
+    uint64_t tag = (uint64_t)op << 3 | 2;
+    size_t len = 2 + 1 + id_len + bns_varint_len(tag) + bns_varint_len(request.len) + request.len;
     struct bns_rcbuf *b = bns_rcbuf_new(alloc, len + BNS_VARINT_MAX);
     uint8_t *p;
 
@@ -29,7 +30,7 @@ struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t i
     if (b == NULL)
         return NULL;
     p = b->bytes;
-    *p++ = (uint8_t)(op << 3 | 2);
+    p += bns_varint_put(p, tag);
     p += bns_varint_put(p, request.len);
     if (request.len > 0)
         memcpy(p, request.ptr, request.len);
@@ -115,6 +116,8 @@ static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *
     } else if (r->txn != NULL) {
         bns_counter_add(kv->m_txn, 1);
         rv = etcd_exec_txn(&x, r->txn, false);
+    } else if (r->cluster_member_attr_set != NULL) {
+        rv = etcd_members_apply(kv, r->cluster_member_attr_set);
     } else if (p != NULL && r->compaction == NULL) {
         (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* unknown: an empty answer */
     }

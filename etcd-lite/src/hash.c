@@ -138,7 +138,8 @@ static void start(struct hash *h)
                                      .done = scanned,
                                      .rows = h->rows,
                                      .rows_cap = SLICE_ROWS,
-                                     .after_main = INT64_MIN};
+                                     .after_main = 0,
+                                     .after_sub = UINT32_MAX};
     etcd_kv_submit(kv, &h->job);
 }
 

@@ -179,6 +179,8 @@ int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns
     struct etcd_kvview v;
     struct etcd_rev r;
 
+    if (main == 0)
+        return etcd_members_row(kv, sub, bytes);
     if (etcd_kvbytes_parse(bytes, &v) != BNS_OK || bytes.len >= ETCD_REV_LEASE)
         return BNS_E_CORRUPT;
     if (v.mod != 0 && (v.mod != main || v.version <= 0))
@@ -259,6 +261,7 @@ void etcd_kv_close(struct etcd_kv *kv)
     bns_buf_free(&kv->compact.cursor);
     bns_free(kv->alloc, kv->compact.rows);
     bns_hmap_free(&kv->waiters);
+    etcd_members_free(kv);
     etcd_cache_clear(&kv->cache);
     etcd_index_free(&kv->index);
     etcd_store_close(kv->store);

@@ -94,8 +94,18 @@ void etcd_kv_txn_readonly(struct etcd_kv *kv, const Etcdserverpb__TxnRequest *re
 /* HashKV as etcd computes it; reads the whole store in slices. revision 0 = now. */
 void etcd_kv_hash(struct etcd_kv *kv, int64_t revision, etcd_done *done, void *arg);
 
+/* What a member has published of itself (ETCD_OP_MEMBER_ATTR), as the bytes of a
+ * ClusterMemberAttrSetRequest; empty when it has not. Borrowed until the loop's next turn. */
+struct bns_slice etcd_kv_member(const struct etcd_kv *kv, uint64_t id);
+
 /* ---- writes --------------------------------------------------------------------------------- */
-enum etcd_op { ETCD_OP_PUT = 4, ETCD_OP_DELETE = 5, ETCD_OP_TXN = 6, ETCD_OP_COMPACT = 7 };
+enum etcd_op {
+    ETCD_OP_PUT = 4,
+    ETCD_OP_DELETE = 5,
+    ETCD_OP_TXN = 6,
+    ETCD_OP_COMPACT = 7,
+    ETCD_OP_MEMBER_ATTR = 1301
+};
 
 /* InternalRaftRequest{header{ID}, op: request}, the request's bytes as the client sent them. One
  * reference; NULL when out of memory. id is not 0. */

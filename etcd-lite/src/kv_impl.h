@@ -164,6 +164,8 @@ struct etcd_install {
     void *arg;
 };
 
+#define ETCD_MEMBER_SLOTS 32
+
 struct etcd_kv {
     struct bns_env *env;
     const struct bns_alloc *alloc;
@@ -197,6 +199,11 @@ struct etcd_kv {
     bool pumping;
     struct etcd_compaction compact;
     struct etcd_install install;
+    struct {
+        uint64_t id;
+        struct bns_rcbuf *bytes;
+    } members[ETCD_MEMBER_SLOTS];
+    size_t members_count;
     void (*drained)(void *arg);
     void *drained_arg;
     struct bns_task drain_task;
@@ -217,6 +224,12 @@ BNS_MUST_CHECK int etcd_kv_push_row(struct etcd_kv *kv, int64_t main, uint32_t s
                                     struct bns_rcbuf *kv_bytes); /* takes the reference over */
 int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns_slice bytes);
 struct bns_slice etcd_bytes(ProtobufCBinaryData d);
+
+/* kv_members.c */
+void etcd_members_free(struct etcd_kv *kv);
+BNS_MUST_CHECK int etcd_members_row(struct etcd_kv *kv, uint32_t slot, struct bns_slice bytes);
+BNS_MUST_CHECK int etcd_members_apply(struct etcd_kv *kv,
+                                      const Etcdserverpb__ClusterMemberAttrSetRequest *r);
 
 /* apply.c */
 void etcd_apply_step(struct etcd_kv *kv);

@@ -1,4 +1,4 @@
-/* rpc_cluster.c - Cluster.MemberList and Maintenance.Status: what a client asks before it works. */
+/* rpc_cluster.c - Cluster.MemberList, Maintenance.Status and HashKV. */
 #include "codec/pb.h"
 #include "server.h"
 
@@ -30,6 +30,26 @@ static void reply(struct etcd_task *t, struct bns_buf *out, int rv)
     bns_buf_free(out);
 }
 
+/* Those that the member published: Attributes.client_urls (2 in 2) become Member.clientURLs (4). */
+static int put_client_urls(struct bns_slice published, struct bns_buf *out)
+{
+    struct bns_pb_field f = {0};
+    struct bns_slice attr = {0};
+    int rv = BNS_OK;
+
+    while (rv == BNS_OK && published.len > 0) {
+        rv = bns_pb_next(&published, &f);
+        if (rv == BNS_OK && f.id == 2)
+            attr = f.bytes;
+    }
+    while (rv == BNS_OK && attr.len > 0) {
+        rv = bns_pb_next(&attr, &f);
+        if (rv == BNS_OK && f.id == 2)
+            rv = bns_pb_put_bytes(out, 4, f.bytes);
+    }
+    return rv;
+}
+
 static int put_member(struct etcd_server *s, const struct etcd_member *m, struct bns_buf *out)
 {
     struct bns_buf b;
@@ -41,8 +61,8 @@ static int put_member(struct etcd_server *s, const struct etcd_member *m, struct
         rv = bns_pb_put_bytes(&b, 2, bns_slice_str(m->name));
     for (size_t i = 0; rv == BNS_OK && i < m->peer_urls.count; i++)
         rv = bns_pb_put_bytes(&b, 3, bns_slice_str(m->peer_urls.url[i]));
-    for (size_t i = 0; m == s->opt->self && rv == BNS_OK && i < s->opt->advertised.count; i++)
-        rv = bns_pb_put_bytes(&b, 4, bns_slice_str(s->opt->advertised.url[i]));
+    if (rv == BNS_OK)
+        rv = put_client_urls(etcd_kv_member(s->kv, m->id), &b);
     if (rv == BNS_OK)
         rv = bns_pb_put_bytes_always(out, 2, bns_buf_slice(&b));
     bns_buf_free(&b);
@@ -119,6 +139,26 @@ static void on_status(struct bns_grpc_call *c, struct bns_slice msg)
     reply(t, &out, rv);
 }
 
+static void hashed(void *arg, struct etcd_answer *a)
+{
+    struct etcd_task *t = arg;
+
+    t->storing = false;
+    etcd_task_answer(t, a);
+}
+
+static void on_hash_kv(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    const Etcdserverpb__HashKVRequest *r =
+        etcd_decode(c, &etcdserverpb__hash_kvrequest__descriptor, msg);
+    struct etcd_task *t = r == NULL ? NULL : etcd_task_new(bns_grpc_arg(c), c);
+
+    if (t == NULL)
+        return;
+    t->storing = true;
+    etcd_kv_hash(t->s->kv, r->revision, hashed, t);
+}
+
 int etcd_cluster_service(struct etcd_server *s)
 {
     s->cluster_methods[0] = (struct bns_grpc_method){.path = "/etcdserverpb.Cluster/MemberList",
@@ -129,5 +169,9 @@ int etcd_cluster_service(struct etcd_server *s)
                                                      .kind = BNS_GRPC_UNARY,
                                                      .handler = {.on_message = on_status},
                                                      .arg = s};
-    return bns_grpc_server_methods(s->grpc, s->cluster_methods, 2);
+    s->cluster_methods[2] = (struct bns_grpc_method){.path = "/etcdserverpb.Maintenance/HashKV",
+                                                     .kind = BNS_GRPC_UNARY,
+                                                     .handler = {.on_message = on_hash_kv},
+                                                     .arg = s};
+    return bns_grpc_server_methods(s->grpc, s->cluster_methods, 3);
 }

@@ -24,6 +24,7 @@ static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t 
     if (leader == 0 || s->serving)
         return;
     s->serving = true;
+    bns_timer_start(s->env, &s->publish, bns_now_ns(s->env));
     BNS_LOG(s->env->log, BNS_LOG_INFO, "etcd", "ready to serve client requests",
             BNS_HEX("member", s->opt->self->id), BNS_HEX("cluster", s->opt->members.cluster_id));
     if (s->on_serving != NULL)
@@ -166,6 +167,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     s->request_seq = (uint64_t)bns_wall_ms(env) << 12; /* further than any earlier run came */
     bns_list_init(&s->ops);
     bns_timer_init(&s->ops_timer, etcd_tasks_timer, s);
+    bns_timer_init(&s->publish, etcd_publish, s);
     *out = s;
     rv = open_store(s, err);
     if (rv == BNS_OK)
@@ -201,6 +203,7 @@ static void http_drained(void *arg)
 
     etcd_tasks_abort(s);
     bns_timer_stop(s->env, &s->ops_timer);
+    bns_timer_stop(s->env, &s->publish);
     bns_raft_node_close(s->node, node_closed, s);
 }
 

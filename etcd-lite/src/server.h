@@ -24,9 +24,10 @@ struct etcd_server {
     uint64_t request_seq; /* unique ids of proposals */
     struct bns_list ops;  /* struct etcd_task, by deadline: all have the same timeout */
     struct bns_timer ops_timer;
+    struct bns_timer publish;
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
-    struct bns_grpc_method kv_methods[5], cluster_methods[2];
+    struct bns_grpc_method kv_methods[5], cluster_methods[3];
     struct bns_http_route routes[2];
     struct bns_admin admin;
     uint16_t client_port;
@@ -61,6 +62,9 @@ struct etcd_task {
     const void *req;                    /* the decoded message */
     void (*then)(struct etcd_task *op); /* after the linearizable read */
 };
+
+uint64_t etcd_request_id(struct etcd_server *s); /* unique in the cluster */
+void etcd_publish(void *arg);                    /* publish.c; arg: the server */
 
 /* NULL: out of memory, the call has been finished. */
 struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c);

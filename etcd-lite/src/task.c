@@ -161,11 +161,11 @@ static void applied(struct etcd_waiter *w, struct etcd_answer *a)
 }
 
 /* Unique in the cluster: 16 bits of the member, 48 that go on from the time of the start. */
-static uint64_t next_id(struct etcd_server *s)
+uint64_t etcd_request_id(struct etcd_server *s)
 {
     uint64_t id = (s->opt->self->id << 48) | (++s->request_seq & ((UINT64_C(1) << 48) - 1));
 
-    return id != 0 ? id : next_id(s);
+    return id != 0 ? id : etcd_request_id(s);
 }
 
 void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice request)
@@ -178,7 +178,7 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
         etcd_task_fail(t, BNS_GRPC_INVALID_ARGUMENT, "etcdserver: request is too large");
         return;
     }
-    t->wait.id = next_id(s);
+    t->wait.id = etcd_request_id(s);
     t->wait.fn = applied;
     entry = etcd_internal_encode(s->env->alloc, t->wait.id, kind, request);
     rv = entry == NULL ? BNS_E_NOMEM : etcd_kv_wait(s->kv, &t->wait);

@@ -30,8 +30,9 @@ HISTORY = [
     ("txn", 'value("a") = "won"\n\nput a won2\nput t 1\nget a\nget t\n\nput a lost\n\n'),
     ("txn", 'value("a") = "nope"\n\nput a x\n\nget a\ndel t\n\n'),
     ("txn", 'value("a") != "nope"\n\nget a\n\nget t\n\n'),
-    ("txn", 'version("a") > "1"\nmod("a") < "1000"\ncreate("a") = "2"\n\nput u 1\nput v 2\ndel
-    u\n\n\n'), ("txn", 'create("none") = "0"\n\nput none made\n\nget none\n\n'),
+    ("txn", 'version("a") > "1"\nmod("a") < "1000"\ncreate("a") = "2"\n\n'
+            'put u 1\nput v 2\ndel u\n\n\n'),
+    ("txn", 'create("none") = "0"\n\nput none made\n\nget none\n\n'),
     ("txn", 'create("none") = "0"\n\nput none made\n\nget none\n\n'),
     ("txn", 'value("void") != "x"\n\nput bad 1\n\nput good 1\n\n'),
     ("txn", '\nput p 1\nput p 2\n\n\n'),
@@ -89,7 +90,14 @@ def test_member_list_and_status(three):
     need("etcdctl", "the real client")
     members = json.loads(three.ctl("member", "list", "-w", "json"))["members"]
     assert sorted(m["name"] for m in members) == ["n1", "n2", "n3"]
-    status = json.loads(three.ctl("endpoint", "status", "-w", "json"))
+    # every member tells the client URLs that each has published
+    for n in three.nodes:
+        def published():
+            out = json.loads(three.ctl("member", "list", "-w", "json", endpoint=n.endpoint))
+            return {u for m in out["members"] for u in m.get("clientURLs", [])} == {
+                x.url for x in three.nodes}
+        wait_for("client URLs", published)
+    status = json.loads(three.ctl("endpoint", "status", "--cluster", "-w", "json"))
     leaders = {s["Status"]["leader"] for s in status}
     assert len(status) == 3 and len(leaders) == 1 and leaders.pop() in {m["ID"] for m in members}
     three.ctl("endpoint", "health")
@@ -112,6 +120,19 @@ def test_ids_are_those_that_etcd_computes(one):
             got = json.loads(twin.ctl("get", "x", "-w", "json"))["header"]
         assert (got["cluster_id"], got["member_id"]) == (want["cluster_id"], want["member_id"])
         assert ours["member_id"] != got["member_id"]
+
+
+def test_members_have_the_same_hash(three):
+    need("etcdctl", "the real client")
+    for i in range(20):
+        three.ctl("put", f"hash/{i}", str(i))
+    rev = json.loads(three.ctl("get", "hash/1", "-w", "json"))["header"]["revision"]
+    hashes = set()
+    for n in three.nodes:
+        three.ctl("get", "hash/1", endpoint=n.endpoint)  # linearizable: this member is up to date
+        out = three.ctl("endpoint", "hashkv", f"--rev={rev}", "-w", "json", endpoint=n.endpoint)
+        hashes.add(json.loads(out)[0]["HashKV"]["hash"])
+    assert len(hashes) == 1, hashes
 
 
 def test_unknown_calls_are_unimplemented(one):
