@@ -50,6 +50,7 @@ struct bns_rn_snap_in {
     size_t chunk_len;
     uint32_t crc_next;
     bool whole;
+    uint8_t data[BNS_RN_SNAP_CHUNK]; /* the chunk, until the state machine has it */
 };
 
 /* ---- sending -------------------------------------------------------------------------------- */
@@ -381,8 +382,9 @@ static void in_chunk(struct bns_raft_node *n, struct bns_rpc_request *r, struct 
     s->req = r;
     s->chunk_len = data.len;
     s->crc_next = bns_crc32c(s->crc, data.ptr, data.len);
+    memcpy(s->data, data.ptr, data.len); /* the request's payload is ours for this call only */
     n->sm_calls++;
-    n->ops->install_chunk(n->sm, s->off, data, in_done, n);
+    n->ops->install_chunk(n->sm, s->off, bns_slice(s->data, data.len), in_done, n);
 }
 
 static void in_end(struct bns_raft_node *n, struct bns_rpc_request *r, struct bns_slice p)
@@ -443,6 +445,12 @@ static void installed(void *arg, int code)
         bns_rn_step(n, &in);
         bns_rn_wal_release(n, n->st.first_index);
         bns_rn_kick(n); /* reads that waited for this index */
+    } else if (!n->closing) {
+        BNS_LOG(n->env->log, BNS_LOG_WARN, "raft", "snapshot not installed: waiting for another",
+                BNS_U64("index", in.index), BNS_STR("error", bns_err_default_text(code)));
+        in.kind = BNS_RAFT_IN_INSTALL_FAILED;
+        bns_rn_step(n, &in);
+        bns_rn_kick(n); /* what was committed meanwhile */
     }
     bns_rn_try_close(n);
 }

@@ -544,6 +544,9 @@ int bns_raft_step(struct bns_raft *r, uint64_t now_ns, const struct bns_raft_in 
     case BNS_RAFT_IN_INSTALLED:
         raft_installed(r, in->index);
         break;
+    case BNS_RAFT_IN_INSTALL_FAILED:
+        raft_install_failed(r, in->index);
+        break;
     case BNS_RAFT_IN_UNREACHABLE:
         raft_unreachable(r, in->peer);
         break;

@@ -172,6 +172,14 @@ void raft_installed(struct bns_raft *r, uint64_t index)
         answer_snapshot(r, r->inst_peer, index);
 }
 
+/* Our heartbeat answers say INSTALLING no more: the leader probes, and sends a snapshot again. */
+void raft_install_failed(struct bns_raft *r, uint64_t index)
+{
+    BNS_ASSERT(r->installing);
+    BNS_ASSERT(index == r->inst.index);
+    r->installing = r->install_want = false;
+}
+
 /* ---- proposals on their way to the leader --------------------------------------------------- */
 
 void raft_forward(struct bns_raft *r, struct bns_rcbuf *data)

@@ -199,6 +199,7 @@ void raft_recv_append(struct bns_raft *r, const struct bns_raft_msg *m);
 void raft_recv_heartbeat(struct bns_raft *r, const struct bns_raft_msg *m);
 BNS_MUST_CHECK int raft_snapshot_received(struct bns_raft *r, const struct bns_raft_in *in);
 void raft_installed(struct bns_raft *r, uint64_t index);
+void raft_install_failed(struct bns_raft *r, uint64_t index);
 void raft_forward(struct bns_raft *r, struct bns_rcbuf *data); /* room was reserved */
 bool raft_next_forward(struct bns_raft *r, struct bns_raft_out *out);
 void raft_forward_drop(struct bns_raft *r, size_t n);

@@ -39,6 +39,11 @@ struct bns_register_sm {
 
     uint8_t *incoming;
     uint64_t incoming_len;
+    struct bns_job
+        chunk_job; /* takes a chunk in a later turn, as a state machine with files does */
+    struct bns_slice chunk;
+    bns_sm_done *chunk_done;
+    void *chunk_arg;
     bool install;
 };
 
@@ -233,15 +238,33 @@ static void install_begin(void *arg, const struct bns_raft_snapmeta *meta, uint6
     done(darg, sm->incoming != NULL ? BNS_OK : BNS_E_NOMEM);
 }
 
+static void chunk_run(struct bns_job *j)
+{
+    struct bns_register_sm *sm = BNS_CONTAINER(j, struct bns_register_sm, chunk_job);
+
+    memcpy(sm->incoming + sm->incoming_len, sm->chunk.ptr, sm->chunk.len);
+}
+
+static void chunk_over(struct bns_job *j)
+{
+    struct bns_register_sm *sm = BNS_CONTAINER(j, struct bns_register_sm, chunk_job);
+
+    sm->incoming_len += sm->chunk.len;
+    sm->chunk_done(sm->chunk_arg, BNS_OK);
+}
+
 static void install_chunk(void *arg, uint64_t off, struct bns_slice chunk, bns_sm_done *done,
                           void *darg)
 {
     struct bns_register_sm *sm = arg;
 
     BNS_ASSERT(off == sm->incoming_len && off + chunk.len <= IMAGE_BYTES);
-    memcpy(sm->incoming + off, chunk.ptr, chunk.len);
-    sm->incoming_len += chunk.len;
-    done(darg, BNS_OK);
+    sm->chunk = chunk;
+    sm->chunk_done = done;
+    sm->chunk_arg = darg;
+    sm->chunk_job.run = chunk_run;
+    sm->chunk_job.done = chunk_over;
+    bns_pool_submit(sm->env, &sm->chunk_job);
 }
 
 static void install_end(void *arg, bns_sm_done *done, void *darg)

@@ -658,6 +658,35 @@ static void snapshots_that_make_no_sense_are_refused(void **state)
     bns_raft_close(r);
 }
 
+/* The state machine refuses what came: the member takes part again, and takes the next one. */
+static void a_failed_install_is_not_the_end(void **state)
+{
+    struct bns_raft_boot boot = {.term = 3, .snap.conf = {.voters = {1, 2, 3}, .voters_count = 3}};
+    struct bns_raft_config cfg = {.id = 2};
+    struct bns_raft_snapmeta s = {9, 1, boot.snap.conf};
+    struct bns_raft_in received = {
+        .kind = BNS_RAFT_IN_SNAPSHOT_RECEIVED, .snap = &s, .peer = 1, .term = 3};
+    struct bns_raft_in failed = {.kind = BNS_RAFT_IN_INSTALL_FAILED, .index = 9};
+    struct bns_raft_status st;
+    struct bns_raft *r;
+    (void)state;
+    assert_int_equal(bns_raft_init(&r, &cfg, &boot, bns_alloc_libc(), 1), BNS_OK);
+    for (int i = 0; i < 3; i++) {
+        struct bns_raft_out o;
+        bool install = false;
+        assert_int_equal(bns_raft_step(r, 2, &received), BNS_OK);
+        while (bns_raft_next(r, &o))
+            install = install || o.kind == BNS_RAFT_OUT_INSTALL;
+        assert_true(install);
+        assert_int_equal(bns_raft_step(r, 2, &failed), BNS_OK);
+        while (bns_raft_next(r, &o))
+            continue;
+        bns_raft_status(r, &st);
+        assert_true(st.commit == 0 && st.applied == 0);
+    }
+    bns_raft_close(r);
+}
+
 static void limits_of_proposals_and_reads(void **state)
 {
     struct bns_rcbuf *big = bns_rcbuf_new(bns_alloc_libc(), BNS_RAFT_ENTRY_BYTES_MAX);
@@ -742,6 +771,7 @@ int main(void)
         cmocka_unit_test(configurations_and_boot_states_are_checked),
         cmocka_unit_test(impossible_messages_are_refused),
         cmocka_unit_test(snapshots_that_make_no_sense_are_refused),
+        cmocka_unit_test(a_failed_install_is_not_the_end),
         cmocka_unit_test(limits_of_proposals_and_reads),
         cmocka_unit_test(learners_follow_and_do_not_count),
         cmocka_unit_test(an_unreachable_peer_is_probed_again),
