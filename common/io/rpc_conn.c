@@ -189,7 +189,7 @@ static void on_close(void *arg, int code)
 /* ---- HELLO ----------------------------------------------------------------------------------- */
 static int send_hello(struct bns_rpc_conn *c)
 {
-    uint8_t bytes[BNS_HELLO_BYTES];
+    uint8_t bytes[BNS_HELLO_BYTES] = {0};
     struct bns_hello h = {.ver_min = BNS_FRAME_VERSION,
                           .ver_max = BNS_FRAME_VERSION,
                           .node_id = c->me.node_id,
