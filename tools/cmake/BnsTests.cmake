@@ -3,6 +3,7 @@
 #
 # A fuzz target defines LLVMFuzzerTestOneInput. With BNS_FUZZ it is linked with libFuzzer; without,
 # with a small driver that replays the files of DIR/corpus/<name> and mutated copies of them.
+# Instrumented tests get three times the time: they are slower, and a busy machine adds to it.
 # Lines of the form `/* ctest: labels=threads timeout=300 */` in a test file set its properties.
 function(bns_tests dir)
   set(libs ${ARGN})
@@ -19,6 +20,9 @@ function(bns_tests dir)
     set(timeout 120)
     if(opts MATCHES "timeout=([0-9]+)")
       set(timeout ${CMAKE_MATCH_1})
+    endif()
+    if(BNS_TESTS_ONLY)
+      math(EXPR timeout "3 * ${timeout}")
     endif()
     set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout})
     if(opts MATCHES "labels=([a-z,]+)")
