@@ -39,7 +39,9 @@ struct read {
 
 static int member_open(struct bns_env *env, void *server, void **sm, struct bns_err *err)
 {
-    struct etcd_kv_config cfg = {.dir = "/data"};
+    /* every other start without a cache: compares then read the store in the middle of an apply */
+    struct etcd_kv_config cfg = {.dir = "/data",
+                                 .cache_bytes = bns_prng_chance(&env->prng, 0.5) ? 1 : 0};
     struct etcd_kv *kv = NULL;
     int rv = bns_vfs_mkdir(env->vfs, "/data", err);
 
@@ -224,11 +226,19 @@ static uint64_t from_env(const char *name, uint64_t otherwise)
     return text != NULL ? strtoull(text, NULL, 0) : otherwise;
 }
 
+static void print_line(void *arg, const char *text)
+{
+    (void)arg;
+    print_message("%s\n", text);
+}
+
 static void run_seed(uint64_t seed, struct bns_raft_cluster_result *r)
 {
     struct bns_raft_cluster_config cfg = bns_raft_cluster_swarm(seed);
 
     cfg.subject = &store;
+    if (getenv("BNS_TRACE") != NULL)
+        cfg.trace = print_line;
     if (!bns_raft_cluster_run(seed, &cfg, r))
         fail_msg("seed 0x%llx: %s\nreplay: BNS_SEED=0x%llx sim_members", (unsigned long long)seed,
                  r->text, (unsigned long long)seed);
