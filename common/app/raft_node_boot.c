@@ -2,13 +2,12 @@
  *
  * Replay collects, for our group, the entries that are not truncated, the last hard state and the
  * last snapshot mark. The state machine says at which index (D) its durable data stand. Then
- *   - the log must reach from at most D + 1; older records may be gone (released), so when the log
- *   does
+ *   - the log must reach from at most D + 1; older records may be gone (released), so when it does
  *     not begin right behind a known base, its first entry, which is applied, becomes the base;
- *   - a log that ends before D is one whose snapshot was installed right before a crash: the log
- *   starts
+ *   - a log that ends before D is one whose snapshot was installed right before a crash: it starts
  *     anew at D, and a snapshot mark says so in the WAL before anything else is written;
- *   - the same index with two terms, or a gap, is corruption: refuse.
+ *   - so does one whose entry at D has another term: it was superseded by that snapshot;
+ *   - a gap is corruption: refuse.
  */
 #include "app/raft_node_int.h"
 #include "base/varint.h"
@@ -163,11 +162,12 @@ static int join(struct replay *r, const struct bns_raft_snapmeta *d, struct bns_
     boot->entries = e;
     boot->entries_count = count;
     for (size_t i = 0; i < count; i++) {
-        if (e[i].index == d->index && e[i].term != d->term)
-            return bns_err_set(r->err, BNS_E_CORRUPT,
-                               "index %llu has term %llu in the log and %llu in the data",
-                               (unsigned long long)d->index, (unsigned long long)e[i].term,
-                               (unsigned long long)d->term);
+        if (e[i].index != d->index || e[i].term == d->term)
+            continue;
+        *anew = true; /* entries of an old leader, superseded by the snapshot */
+        boot->snap = *d;
+        boot->entries_count = 0;
+        break;
     }
     return BNS_OK;
 }

@@ -120,25 +120,6 @@ static void on_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint
         bns_rpc_reply(r, BNS_E_UNSUPPORTED, bns_slice(NULL, 0));
 }
 
-/* On an empty log the member with the lowest id campaigns at its start, when the others may not
- * listen yet: it does so again as soon as it reaches a quorum, instead of an election timeout
- * later. */
-static void on_up(void *arg)
-{
-    struct bns_rn_peer *p = arg;
-    struct bns_raft_node *n = p->n;
-    struct bns_raft_in in = {.kind = BNS_RAFT_IN_CAMPAIGN};
-    size_t up = 1;
-
-    for (size_t i = 0; i < n->peers_count; i++) {
-        if (n->peers[i].addr.id < n->cfg.id)
-            return;
-        up += n->peers[i].link != NULL && bns_rpc_peer_up(n->peers[i].link);
-    }
-    if (up > n->peers_count / 2 && n->st.last_index == 0 && n->st.leader == 0)
-        bns_rn_step(n, &in);
-}
-
 static void on_down(void *arg)
 {
     struct bns_rn_peer *p = arg;
@@ -178,7 +159,6 @@ int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
             .host = p->addr.host,
             .port = p->addr.port,
             .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
-            .on_up = on_up,
             .on_down = on_down,
             .arg = p,
         };

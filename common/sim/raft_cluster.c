@@ -42,6 +42,7 @@ struct server {
     struct cluster *c;
     unsigned id;
     struct bns_raft_node *node;
+    struct bns_log log; /* of its env, into the trace */
     void *sm;
     bool up;
 };
@@ -142,6 +143,20 @@ static const char *check(struct bns_world *w, void *arg)
     return c->failed ? c->out->text : NULL;
 }
 
+static int64_t log_ms(void *arg)
+{
+    const struct server *s = arg;
+
+    return BNS_WORLD_WALL_MS + (int64_t)(bns_world_now(s->c->w) / BNS_MS);
+}
+
+static void log_line(void *arg, struct bns_slice line)
+{
+    const struct server *s = arg;
+
+    bns_world_note(s->c->w, "server %u: %.*s", s->id, (int)line.len - 1, (const char *)line.ptr);
+}
+
 static int server_start(struct bns_env *env, unsigned id, void *arg)
 {
     struct cluster *c = arg;
@@ -161,6 +176,9 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
     struct bns_err err = {0};
     int rv;
 
+    s->log = (struct bns_log){
+        .level = BNS_LOG_DEBUG, .wall_ms = log_ms, .write = log_line, .arg = s};
+    env->log = &s->log;
     for (unsigned i = 0; i < c->cfg->servers; i++) {
         peers[i].id = i + 1;
         peers[i].port = 2380;

@@ -50,7 +50,7 @@ struct bns_raft_cluster_config {
 struct bns_raft_cluster_result {
     uint64_t trace_hash, events;
     uint64_t ops_ok, ops_open, snapshots_installed, restarts, applied;
-    char text[512]; /* why it failed */
+    char text[2048]; /* why it failed */
 };
 
 struct bns_raft_cluster_config bns_raft_cluster_swarm(uint64_t seed);

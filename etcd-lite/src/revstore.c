@@ -71,6 +71,10 @@ int etcd_store_db_open(struct etcd_store *s, const char *name, sqlite3 **out, st
                          SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                              SQLITE_OPEN_PRIVATECACHE,
                          bns_sqlite_vfs_name(s->svfs));
+    /* After a failed sync or write the page cache may no longer hold what SQLite believes it wrote:
+     * a checkpoint at close would copy that into the database. The next open recovers the WAL. */
+    if (rc == SQLITE_OK)
+        rc = sqlite3_db_config(*out, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (rc != SQLITE_OK) {
         rv = bns_sqlite_err(*out, rc, "open", err);
         sqlite3_close(*out);

@@ -8,6 +8,7 @@
  * and a
  *         Range. Swarm faults; digests compared after every event; linearizability at the end.
  * Repeat: BNS_SEED=0x1f2e ./sim_members      BNS_RUNS=500 BNS_START=1000 ./sim_members
+ *         BNS_TRACE=1 prints every event
  *
  * ctest: timeout=300 */
 #include <setjmp.h>
@@ -39,9 +40,7 @@ struct read {
 
 static int member_open(struct bns_env *env, void *server, void **sm, struct bns_err *err)
 {
-    /* every other start without a cache: compares then read the store in the middle of an apply */
-    struct etcd_kv_config cfg = {.dir = "/data",
-                                 .cache_bytes = bns_prng_chance(&env->prng, 0.5) ? 1 : 0};
+    struct etcd_kv_config cfg = {.dir = "/data"};
     struct etcd_kv *kv = NULL;
     int rv = bns_vfs_mkdir(env->vfs, "/data", err);
 
