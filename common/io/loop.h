@@ -85,6 +85,7 @@ struct bns_worker {
     pthread_cond_t cond;
     struct bns_list queue;
     bool stop;
+    uint32_t waiting; /* threads that wait on cond */
     size_t submitted; /* loop only: jobs whose done has not run */
     struct bns_list ready;
     struct bns_list finished; /* under the ring's lock */

@@ -37,8 +37,11 @@ static void *thread(void *arg)
     bns_list_init(&jobs);
     for (;;) {
         pthread_mutex_lock(&w->lock);
-        while (bns_list_empty(&w->queue) && !w->stop)
+        while (bns_list_empty(&w->queue) && !w->stop) {
+            w->waiting++;
             pthread_cond_wait(&w->cond, &w->lock);
+            w->waiting--;
+        }
         if (bns_list_empty(&w->queue)) {
             pthread_mutex_unlock(&w->lock);
             return NULL;
@@ -112,13 +115,17 @@ int bns_workers_new(struct bns_env *env, const char *name, bns_worker_fn *fn, vo
 
 void bns_workers_submit(struct bns_worker *w, struct bns_job *j)
 {
+    bool wake;
+
     BNS_ASSERT(j->done != NULL);
     w->submitted++;
     pthread_mutex_lock(&w->lock);
     BNS_ASSERT(!w->stop);
     bns_list_push(&w->queue, &j->node);
-    pthread_cond_signal(&w->cond);
+    wake = w->waiting > 0; /* a busy thread looks at the queue before it waits */
     pthread_mutex_unlock(&w->lock);
+    if (wake)
+        pthread_cond_signal(&w->cond); /* unlocked, or it would wake only to wait for us */
 }
 
 void bns_workers_free(struct bns_worker *w)
