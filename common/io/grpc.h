@@ -112,6 +112,9 @@ void bns_grpc_server_drain(struct bns_grpc_server *s, const char *status_text, u
 void bns_grpc_server_free(struct bns_grpc_server *s); /* drops all at once; NULL is fine */
 
 void *bns_grpc_arg(const struct bns_grpc_call *c);
+/* Is the connection over its budget of queued responses? False when it is gone. For who can put off
+ * the work that would add to them. */
+bool bns_grpc_over(const struct bns_grpc_call *c);
 void bns_grpc_set_ctx(struct bns_grpc_call *c, void *ctx);
 void *bns_grpc_ctx(const struct bns_grpc_call *c);
 struct bns_arena *bns_grpc_arena(struct bns_grpc_call *c); /* freed with the call */

@@ -470,6 +470,11 @@ void bns_grpc_call_closed(struct bns_h2_stream *s, uint32_t code)
 }
 
 /* ---- what handlers call -------------------------------------------------------------------- */
+bool bns_grpc_over(const struct bns_grpc_call *c)
+{
+    return c->s.h != NULL && c->s.h->over;
+}
+
 void *bns_grpc_arg(const struct bns_grpc_call *c)
 {
     return c->handler_arg;

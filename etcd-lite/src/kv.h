@@ -87,6 +87,8 @@ void etcd_answer_header(struct etcd_answer *a, uint64_t cluster_id, uint64_t mem
 
 /* ---- reads ---------------------------------------------------------------------------------- */
 /* The request passed its check. done runs inside the call when the answer is in memory. */
+/* So much is being read that a further read would wait. */
+bool etcd_kv_reads_wait(const struct etcd_kv *kv);
 void etcd_kv_range(struct etcd_kv *kv, const Etcdserverpb__RangeRequest *req, etcd_done *done,
                    void *arg);
 void etcd_kv_txn_readonly(struct etcd_kv *kv, const Etcdserverpb__TxnRequest *req, etcd_done *done,

@@ -327,7 +327,7 @@ static void read_start(struct read *r)
     read_range(kv, range, done, arg);
 }
 
-static bool must_wait(const struct etcd_kv *kv)
+bool etcd_kv_reads_wait(const struct etcd_kv *kv)
 {
     return kv->install.active || kv->reading_bytes >= kv->read_bytes;
 }
@@ -356,7 +356,7 @@ void etcd_kv_range(struct etcd_kv *kv, const Etcdserverpb__RangeRequest *req, et
 
     if (kv->dead || kv->stopping) {
         etcd_refuse(done, arg, etcd_stopped);
-    } else if (!must_wait(kv)) {
+    } else if (!etcd_kv_reads_wait(kv)) {
         read_range(kv, req, done, arg);
     } else {
         r = read_new(kv, done, arg);
@@ -382,7 +382,7 @@ void etcd_kv_txn_readonly(struct etcd_kv *kv, const Etcdserverpb__TxnRequest *re
         return;
     bns_counter_add(kv->m_txn, 1);
     r->txn = req;
-    if (must_wait(kv))
+    if (etcd_kv_reads_wait(kv))
         bns_list_push(&kv->reads, &r->node);
     else
         read_start(r);
@@ -393,7 +393,7 @@ void etcd_reads_pump(struct etcd_kv *kv)
     if (kv->pumping)
         return;
     kv->pumping = true;
-    while (!must_wait(kv) && !bns_list_empty(&kv->reads)) {
+    while (!etcd_kv_reads_wait(kv) && !bns_list_empty(&kv->reads)) {
         struct read *r = BNS_CONTAINER(bns_list_pop(&kv->reads), struct read, node);
         read_start(r);
     }

@@ -18,8 +18,12 @@ static void answered(void *arg, struct etcd_answer *a)
 
 static void range_now(struct etcd_task *t)
 {
-    t->storing = true;
     etcd_kv_range(t->s->kv, t->req, answered, t);
+}
+
+static void range_soon(struct etcd_task *t)
+{
+    etcd_task_store(t, range_now);
 }
 
 static void on_range(struct bns_grpc_call *c, struct bns_slice msg)
@@ -36,9 +40,9 @@ static void on_range(struct bns_grpc_call *c, struct bns_slice msg)
         return;
     t->req = r;
     if (r->serializable)
-        range_now(t);
+        range_soon(t);
     else
-        etcd_task_linearizable(t, range_now);
+        etcd_task_linearizable(t, range_soon);
 }
 
 static void propose(struct bns_grpc_call *c, enum etcd_op kind, uint64_t cost, struct bns_slice msg)
@@ -76,8 +80,12 @@ static void on_delete(struct bns_grpc_call *c, struct bns_slice msg)
 
 static void txn_now(struct etcd_task *t)
 {
-    t->storing = true;
     etcd_kv_txn_readonly(t->s->kv, t->req, answered, t);
+}
+
+static void txn_soon(struct etcd_task *t)
+{
+    etcd_task_store(t, txn_now);
 }
 
 static void on_txn(struct bns_grpc_call *c, struct bns_slice msg)
@@ -99,9 +107,9 @@ static void on_txn(struct bns_grpc_call *c, struct bns_slice msg)
         return;
     t->req = r;
     if (etcd_txn_serializable(r))
-        txn_now(t);
+        txn_soon(t);
     else
-        etcd_task_linearizable(t, txn_now);
+        etcd_task_linearizable(t, txn_soon);
 }
 
 static void on_compact(struct bns_grpc_call *c, struct bns_slice msg)

@@ -12,6 +12,7 @@
 #include "identity.h"
 
 #define DRAIN_NS (5 * BNS_SEC)
+#define READ_BYTES (16u * 1024 * 1024) /* of values, on their way from the store */
 #define RESERVE_BYTES (64u * 1024 * 1024)
 
 static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t leader)
@@ -51,7 +52,7 @@ static int subdir(struct bns_env *env, const char *dir, const char *name, char o
 static int open_store(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
-    struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes};
+    struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes, .read_bytes = READ_BYTES};
     char dir[BNS_PATH_MAX];
     int rv = etcd_identity_check(s->env->vfs, o->data_dir, o->members.cluster_id, o->self->id, err);
 
@@ -167,6 +168,8 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     s->request_seq = (uint64_t)bns_wall_ms(env) << 12; /* further than any earlier run came */
     bns_list_init(&s->ops);
     bns_timer_init(&s->ops_timer, etcd_tasks_timer, s);
+    bns_list_init(&s->parked);
+    bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
     *out = s;
     rv = open_store(s, err);
@@ -203,6 +206,7 @@ static void http_drained(void *arg)
 
     etcd_tasks_abort(s);
     bns_timer_stop(s->env, &s->ops_timer);
+    bns_timer_stop(s->env, &s->parked_timer);
     bns_timer_stop(s->env, &s->publish);
     bns_raft_node_close(s->node, node_closed, s);
 }

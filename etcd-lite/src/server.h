@@ -24,6 +24,10 @@ struct etcd_server {
     uint64_t request_seq; /* unique ids of proposals */
     struct bns_list ops;  /* struct etcd_task, by deadline: all have the same timeout */
     struct bns_timer ops_timer;
+    struct bns_list parked; /* struct etcd_task: reads that are put off */
+    size_t parked_count;
+    struct bns_timer parked_timer;
+    bool parked_pumping;
     struct bns_timer publish;
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
@@ -58,9 +62,11 @@ struct etcd_task {
     uint64_t deadline_ns;
     struct etcd_waiter wait;
     struct bns_raft_read read;
-    bool waiting, reading, storing;
-    const void *req;                    /* the decoded message */
-    void (*then)(struct etcd_task *op); /* after the linearizable read */
+    struct bns_list park; /* server.parked */
+    bool waiting, reading, storing, parked;
+    const void *req;                     /* the decoded message */
+    void (*then)(struct etcd_task *op);  /* after the linearizable read */
+    void (*start)(struct etcd_task *op); /* the read of the store */
 };
 
 uint64_t etcd_request_id(struct etcd_server *s); /* unique in the cluster */
@@ -72,6 +78,8 @@ void etcd_task_fail(struct etcd_task *op, int status, const char *text); /* ends
 void etcd_task_answer(struct etcd_task *op, struct etcd_answer *a);      /* likewise */
 void etcd_task_reply(struct etcd_task *op, struct bns_slice msg);        /* copies msg; likewise */
 void etcd_task_linearizable(struct etcd_task *op, void (*then)(struct etcd_task *op));
+/* Runs start, which reads the store, now or when there is room for the answer. */
+void etcd_task_store(struct etcd_task *op, void (*start)(struct etcd_task *op));
 /* Proposes request bytes; the answer ends the op. */
 void etcd_task_propose(struct etcd_task *op, enum etcd_op kind, struct bns_slice request);
 /* Decodes into the call's arena; on failure the call has been finished. */
@@ -85,6 +93,7 @@ BNS_MUST_CHECK int etcd_cluster_service(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_metrics_init(struct etcd_server *s);
 void etcd_tasks_timer(void *arg);
+void etcd_tasks_pump(void *arg);              /* starts the reads that were put off and may go on */
 void etcd_tasks_abort(struct etcd_server *s); /* all that wait end with "server stopped" */
 
 #endif

@@ -3,12 +3,21 @@
  * All tasks have the same timeout (5 s + twice the election timeout, as etcd), so they stand in one
  * list in the order of their deadlines and one timer serves all. A task that timed out while its
  * proposal is under way tells the client so (the outcome is unknown, as with etcd).
+ *
+ * A read of the store is put off while its connection is over its budget of answers that the client
+ * has not taken, and while much is being read: else a client that asks for much and never reads
+ * would have all of it in our memory. So a connection holds at most its budget and what was being
+ * read. Put-off reads are looked at after each answer and every PARKED_NS.
  */
 #include <stdio.h>
 
 #include "codec/pb.h"
 #include "server.h"
 
+#define PARKED_NS (10 * BNS_MS)
+#define PARKED_MAX 4096u
+
+#define TEXT_BUSY "etcdserver: too many requests"
 #define TEXT_TIMEOUT "etcdserver: request timed out"
 #define TEXT_NO_LEADER "etcdserver: no leader"
 
@@ -29,8 +38,13 @@ static void detach(struct etcd_task *t)
         etcd_kv_unwait(t->s->kv, &t->wait);
     if (t->reading)
         bns_raft_node_read_cancel(t->s->node, &t->read);
+    if (t->parked) {
+        bns_list_del(&t->park);
+        t->s->parked_count--;
+    }
     t->waiting = false;
     t->reading = false;
+    t->parked = false;
 }
 
 void etcd_tasks_timer(void *arg)
@@ -78,6 +92,7 @@ struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c)
     *t = (struct etcd_task){.s = s, .call = c};
     bns_list_init(&t->node);
     bns_list_init(&t->read.node);
+    bns_list_init(&t->park);
     t->deadline_ns = bns_now_ns(s->env) + s->op_timeout_ns;
     return t;
 }
@@ -109,6 +124,7 @@ void etcd_task_reply(struct etcd_task *t, struct bns_slice msg)
 
 void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
 {
+    struct etcd_server *s = t->s; /* the task ends with its call */
     int rv;
 
     if (a->status != 0) {
@@ -124,6 +140,55 @@ void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
         bns_grpc_finish(t->call, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", NULL, 0);
     else
         bns_grpc_finish(t->call, BNS_GRPC_OK, NULL, NULL, 0);
+    etcd_tasks_pump(s);
+}
+
+/* ---- reads that are put off ----------------------------------------------------------------- */
+
+void etcd_tasks_pump(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    if (s->parked_pumping || s->parked_count == 0)
+        return;
+    s->parked_pumping = true;
+    for (size_t n = s->parked_count; n > 0 && !etcd_kv_reads_wait(s->kv); n--) {
+        struct etcd_task *t = BNS_CONTAINER(bns_list_pop(&s->parked), struct etcd_task, park);
+
+        if (bns_grpc_over(t->call)) {
+            bns_list_push(&s->parked, &t->park);
+            continue;
+        }
+        s->parked_count--;
+        t->parked = false;
+        t->storing = true;
+        t->start(t);
+    }
+    s->parked_pumping = false;
+    if (s->parked_count > 0)
+        bns_timer_start(s->env, &s->parked_timer, bns_now_ns(s->env) + PARKED_NS);
+}
+
+void etcd_task_store(struct etcd_task *t, void (*start)(struct etcd_task *t))
+{
+    struct etcd_server *s = t->s;
+
+    if (!etcd_kv_reads_wait(s->kv) && !bns_grpc_over(t->call)) {
+        t->storing = true;
+        start(t);
+        return;
+    }
+    if (s->parked_count == PARKED_MAX) {
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_BUSY);
+        return;
+    }
+    t->start = start;
+    t->parked = true;
+    bns_list_push(&s->parked, &t->park);
+    if (bns_list_empty(&t->node))
+        enlist(t);
+    if (s->parked_count++ == 0)
+        bns_timer_start(s->env, &s->parked_timer, bns_now_ns(s->env) + PARKED_NS);
 }
 
 static void read_done(struct bns_raft_read *r, int code)
@@ -138,7 +203,7 @@ static void read_done(struct bns_raft_read *r, int code)
     else if (code == BNS_E_SHUTDOWN)
         etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");
     else if (code == BNS_E_BUSY)
-        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests");
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_BUSY);
     else
         etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_TIMEOUT);
 }
@@ -194,7 +259,7 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
     else if (rv == BNS_E_SHUTDOWN)
         etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");
     else
-        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests");
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_BUSY);
 }
 
 void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_slice msg)
