@@ -65,6 +65,8 @@ def test_programs_before_during_and_after_leader_loss():
         for n in living:
             wait_for("healthy", n.healthy)
             assert "PASS" in programs.run([programs.go("kvtxn"), "-endpoints", n.endpoint])
+        left = ",".join(n.endpoint for n in living)
+        assert "PASS" in programs.run(programs.node("kvtxn.js") + [left])
         out, _ = reg.communicate(timeout=120)
         assert reg.returncode == 0, out
         leader.start()
