@@ -79,13 +79,29 @@ static int bind_row(sqlite3_stmt *st, const struct etcd_row *r)
     return rc == SQLITE_OK ? sqlite3_bind_int64(st, 2, (int64_t)r->sub) : rc;
 }
 
+static int delete_row(struct etcd_store *s, const struct etcd_row *r)
+{
+    sqlite3_stmt *st = s->stmt[ETCD_STMT_DELETE];
+    int rc = bind_row(st, r);
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(st);
+    sqlite3_reset(st);
+    return rc;
+}
+
+/* A row of a key is written once: a second one with its revision means damage, and is refused. Rows
+ * of revision 0 (kv_members.c) replace what stood there. */
 static int write_rows(struct etcd_store *s, struct etcd_store_job *j)
 {
     sqlite3_stmt *st = s->stmt[ETCD_STMT_PUT];
 
     for (size_t i = 0; i < j->rows_count; i++) {
         const struct etcd_row *r = &j->rows[i];
-        int rc = bind_row(st, r);
+        int rc = r->main == 0 ? delete_row(s, r) : SQLITE_DONE;
+
+        if (rc == SQLITE_DONE)
+            rc = bind_row(st, r);
         if (rc == SQLITE_OK)
             rc = sqlite3_bind_blob(st, 3, r->kv->bytes, (int)r->kv->len, SQLITE_STATIC);
         if (rc == SQLITE_OK)
@@ -101,13 +117,9 @@ static int write_rows(struct etcd_store *s, struct etcd_store_job *j)
 
 static int delete_rows(struct etcd_store *s, struct etcd_store_job *j)
 {
-    sqlite3_stmt *st = s->stmt[ETCD_STMT_DELETE];
-
     for (size_t i = 0; i < j->rows_count; i++) {
-        int rc = bind_row(st, &j->rows[i]);
-        if (rc == SQLITE_OK)
-            rc = sqlite3_step(st);
-        sqlite3_reset(st);
+        int rc = delete_row(s, &j->rows[i]);
+
         if (rc != SQLITE_DONE)
             return fail(s, j, rc, "delete a row");
     }

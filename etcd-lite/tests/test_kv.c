@@ -553,6 +553,34 @@ static void entries_that_are_not_requests_are_skipped(void **state)
     assert_int_equal(do_put(k, "a", "1"), 2);
 }
 
+/* Proposals are repeated, and flags change between two starts. */
+static void what_a_member_publishes_replaces_what_it_published(void **state)
+{
+    static char *const urls[] = {"http://10.0.0.1:2379", "http://10.0.0.1:2379",
+                                 "http://10.0.0.2:2379"};
+    struct kvw *k = *state;
+
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        Etcdserverpb__Attributes attr = ETCDSERVERPB__ATTRIBUTES__INIT;
+        Etcdserverpb__ClusterMemberAttrSetRequest r =
+            ETCDSERVERPB__CLUSTER_MEMBER_ATTR_SET_REQUEST__INIT;
+        char *url = urls[i];
+
+        attr.n_client_urls = 1;
+        attr.client_urls = &url;
+        r.has_member_id = true;
+        r.member_id = 42;
+        r.member_attributes = &attr;
+        assert_true(kvw_apply(k, ETCD_OP_MEMBER_ATTR, &r, NULL));
+        assert_true(do_checkpoint(k));
+    }
+    kvw_close(k);
+    assert_true(kvw_up(k));
+    assert_non_null(memmem(etcd_kv_member(k->kv, 42).ptr, etcd_kv_member(k->kv, 42).len, urls[2],
+                           strlen(urls[2])));
+    assert_int_equal(etcd_kv_revision(k->kv), 1);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -575,6 +603,7 @@ int main(void)
         T(large_values_are_sent_from_where_they_are),
         T(waiter_that_left_is_not_called),
         T(entries_that_are_not_requests_are_skipped),
+        T(what_a_member_publishes_replaces_what_it_published),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
