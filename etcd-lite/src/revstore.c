@@ -3,7 +3,7 @@
  * Schema, format 1:
  *   rev(main, sub, kv, PRIMARY KEY(main, sub)) WITHOUT ROWID    kv = KeyValue bytes (kvbytes.h)
  *   meta(id = 1, format, applied, term, revision, compact_scheduled, compact_finished, digest,
- * conf)
+ *        conf)
  *
  * Settings, in an order that matters: exclusive locking before anything touches a file in WAL mode
  * (then SQLite keeps its WAL index in the heap and needs no shared memory), auto_vacuum before the
@@ -158,7 +158,6 @@ static int settings(struct etcd_store *s, struct bns_err *err)
     char sql[128];
     int rv = etcd_store_exec(s->db,
                              "PRAGMA locking_mode=EXCLUSIVE;"
-                             "PRAGMA auto_vacuum=INCREMENTAL;"
                              "PRAGMA journal_mode=WAL;"
                              "PRAGMA synchronous=NORMAL;"
                              "PRAGMA temp_store=MEMORY;"
@@ -170,6 +169,43 @@ static int settings(struct etcd_store *s, struct bns_err *err)
     snprintf(sql, sizeof sql, "PRAGMA wal_autocheckpoint=%d; PRAGMA journal_size_limit=%d",
              WAL_PAGES_MAX, WAL_PAGES_MAX * 4096);
     return etcd_store_exec(s->db, sql, err);
+}
+
+/* A new file, made aside without SQLite's syncs (a dozen of them), synced once as a whole and named
+ * when it is complete. Leftovers of a crash begin with "install." and go at the next open. */
+static int create_file(struct etcd_store *s, const char *name, struct bns_err *err)
+{
+    static const char tmp[] = "install.new.db";
+    char from[BNS_PATH_MAX], to[BNS_PATH_MAX];
+    struct bns_file *f = NULL;
+    sqlite3 *db = NULL;
+    int rv = etcd_store_db_open(s, tmp, &db, err);
+
+    if (rv == BNS_OK)
+        rv = etcd_store_exec(db,
+                             "PRAGMA locking_mode=EXCLUSIVE;"
+                             "PRAGMA journal_mode=MEMORY;"
+                             "PRAGMA synchronous=OFF;"
+                             "PRAGMA auto_vacuum=INCREMENTAL",
+                             err);
+    if (rv == BNS_OK)
+        rv = create_schema(db, err);
+    if (rv == BNS_OK)
+        rv = etcd_store_exec(db, "PRAGMA journal_mode=WAL", err);
+    if (sqlite3_close(db) != SQLITE_OK)
+        BNS_ASSERT(false);
+    if (rv == BNS_OK)
+        rv = etcd_store_path(s, from, tmp, err);
+    if (rv == BNS_OK)
+        rv = etcd_store_path(s, to, name, err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_open(s->vfs, from, BNS_OPEN_WRITE, &f, err);
+    if (rv == BNS_OK)
+        rv = bns_file_sync(f, false, err);
+    bns_file_close(f);
+    if (rv == BNS_OK)
+        rv = bns_vfs_rename(s->vfs, from, to, err);
+    return rv == BNS_OK ? bns_vfs_sync_dir(s->vfs, s->dir, err) : rv;
 }
 
 static int prepare_all(struct etcd_store *s, struct bns_err *err)
@@ -362,6 +398,7 @@ int etcd_store_open(struct bns_env *env, const char *dir, etcd_store_row_fn *fn,
                     struct etcd_store **out, struct etcd_meta *meta, struct bns_err *err)
 {
     char name[48];
+    bool fresh;
     struct etcd_store *s = bns_alloc_zero(env->alloc, sizeof *s);
     int rv;
 
@@ -381,13 +418,17 @@ int etcd_store_open(struct bns_env *env, const char *dir, etcd_store_row_fn *fn,
         rv = find_number(s, err);
     if (rv != BNS_OK)
         goto fail;
-    if (s->number == 0)
+    fresh = s->number == 0;
+    if (fresh)
         s->number = 1;
     rv = etcd_store_clean(s, err);
     if (rv != BNS_OK)
         goto fail;
     snprintf(name, sizeof name, "kv-%llu.db", (unsigned long long)s->number);
-    rv = etcd_store_attach(s, name, err);
+    if (fresh)
+        rv = create_file(s, name, err);
+    if (rv == BNS_OK)
+        rv = etcd_store_attach(s, name, err);
     if (rv == BNS_OK)
         rv = read_rows(s, fn, arg, err);
     if (rv == BNS_OK)
