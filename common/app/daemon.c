@@ -291,7 +291,9 @@ int bns_daemon_run(const struct bns_daemon_config *cfg, const struct bns_daemon_
     } else {
         (void)fprintf(stderr, "%s: %s\n", cfg->program,
                       err.text[0] == '\0' ? bns_err_default_text(rv) : err.text);
-        d.exit_code = bns_exit_code(rv);
+        /* A store or a log that is open already has threads, and only a running loop could close
+         * them. Nothing was promised to anybody yet: the end of the process gives all back. */
+        _exit(bns_exit_code(rv));
     }
     bns_env_uv_free(d.env);
     bns_metrics_free(d.metrics);

@@ -105,6 +105,8 @@ static bool reset_allowed(struct bns_h2 *h)
 
 static void flooded(struct bns_h2 *h, const char *text)
 {
+    if (h->closing)
+        return; /* the rest of the same flood */
     bns_counter_add(h->hub->floods, 1);
     bns_h2_refuse(h, NGHTTP2_ENHANCE_YOUR_CALM, text);
 }

@@ -13,6 +13,8 @@
  */
 #include "io/rpc_int.h"
 
+#include "base/metrics.h"
+
 #define STRANGER_BYTES 1024u
 #define SLICES_LOCAL 32u
 
@@ -165,6 +167,10 @@ static void warn(struct bns_rpc_conn *c, int code, const char *why)
 {
     struct bns_net_addr peer;
 
+    if (c->env->metrics != NULL)
+        bns_counter_add(bns_counter(c->env->metrics, "rpc_rejected_total", NULL,
+                                    "Connections closed for what came from the other side."),
+                        1);
     if (!bns_log_limit(c->env->log, bns_now_ns(c->env), 60 * BNS_SEC, c->warned_ns))
         return;
     bns_stream_peer(c->stream, &peer);
