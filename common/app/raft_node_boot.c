@@ -2,12 +2,15 @@
  *
  * Replay collects, for our group, the entries that are not truncated, the last hard state and the
  * last snapshot mark. The state machine says at which index (D) its durable data stand. Then
- *   - the log must reach from at most D + 1; older records may be gone (released), so when it does
+ *   - the log must reach from at most D + 1; older records may be gone (released), so when the log
+ *   does
  *     not begin right behind a known base, its first entry, which is applied, becomes the base;
- *   - a log that ends before D is one whose snapshot was installed right before a crash: it starts
- *     anew at D, and a snapshot mark says so in the WAL before anything else is written;
- *   - so does one whose entry at D has another term: it was superseded by that snapshot;
- *   - a gap is corruption: refuse.
+ *   - a log that ends before D, or holds D with another term, is one whose snapshot was installed
+ *     right before a crash (the other term: a tail that was never committed, of a deposed leader):
+ *     the log starts anew at D, and a snapshot mark says so in the WAL before anything else is
+ *     written;
+ *   - data without any record of the group are data whose log is gone, and with it the vote and
+ *     entries that this member has acknowledged: refuse, as with a gap.
  */
 #include "app/raft_node_int.h"
 #include "base/varint.h"
@@ -17,6 +20,7 @@ struct replay {
     struct bns_raft_entry *entries;
     size_t count, cap;
     uint64_t term, vote, commit;
+    bool seen;                     /* the WAL has a record of this group */
     struct bns_raft_snapmeta base; /* of the last SNAPMARK */
     struct bns_err *err;
 };
@@ -82,6 +86,7 @@ static int replay_record(void *arg, uint64_t lsn, uint32_t group, uint8_t type, 
 
     if (group != r->n->cfg.group)
         return BNS_OK;
+    r->seen = true;
     switch (type) {
     case BNS_WAL_ENTRY:
         return replay_entry(r, lsn, p);
@@ -122,53 +127,60 @@ void bns_rn_conf_default(const struct bns_raft_node *n, struct bns_raft_conf *ou
     }
 }
 
+static int refuse(struct replay *r, uint64_t log, uint64_t data)
+{
+    return bns_err_set(
+        r->err, BNS_E_CORRUPT,
+        "the write-ahead log %s %llu, but the data end at index %llu: restore what is "
+        "missing, or, while other members run, remove this member's whole data "
+        "directory and let it catch up",
+        r->seen ? "begins at index" : "is empty: it holds", (unsigned long long)log,
+        (unsigned long long)data);
+}
+
+/* Does the log hold the entry that the data stand at? */
+static bool holds(const struct replay *r, const struct bns_raft_snapmeta *d)
+{
+    if (d->index == r->base.index && r->count == 0)
+        return d->term == r->base.term;
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->entries[i].index == d->index)
+            return r->entries[i].term == d->term;
+    }
+    return r->count > 0 && d->index < r->entries[0].index; /* not told here */
+}
+
 /* Fills boot->snap, entries; says in *anew whether the log starts anew at the snapshot. */
 static int join(struct replay *r, const struct bns_raft_snapmeta *d, struct bns_raft_boot *boot,
                 bool *anew)
 {
     const struct bns_raft_entry *e = r->entries;
     size_t count = r->count;
-    uint64_t last = count > 0 ? e[count - 1].index : r->base.index;
+    uint64_t first = count > 0 ? e[0].index : r->base.index + 1;
 
     *anew = false;
     boot->applied = d->index;
-    if (r->base.index > d->index)
-        return bns_err_set(
-            r->err, BNS_E_CORRUPT,
-            "the log begins behind index %llu, but the data end at %llu: restore this "
-            "member's data directory or remove it and let the member catch up",
-            (unsigned long long)r->base.index, (unsigned long long)d->index);
-    if (last < d->index) {
-        *anew = true;
-        boot->snap = *d;
+    if (!r->seen && d->index > 0)
+        return refuse(r, 0, d->index);
+    if (first > d->index + 1)
+        return refuse(r, first, d->index);
+    boot->snap = *d;
+    *anew = !holds(r, d);
+    if (*anew || first == d->index + 1) {
+        boot->entries = *anew ? NULL : e;
+        boot->entries_count = *anew ? 0 : count;
         return BNS_OK;
     }
     boot->snap = r->base;
-    if (count > 0 && e[0].index != r->base.index + 1) {
-        if (e[0].index > d->index + 1)
-            return bns_err_set(r->err, BNS_E_CORRUPT,
-                               "the log begins at index %llu, but the data end at %llu",
-                               (unsigned long long)e[0].index, (unsigned long long)d->index);
-        if (e[0].index == d->index + 1) {
-            boot->snap = *d;
-        } else {
-            boot->snap.index = e[0].index;
-            boot->snap.term = e[0].term;
-            boot->snap.conf = d->conf;
-            e++;
-            count--;
-        }
+    if (first != r->base.index + 1) { /* older records are gone: the first entry is the base */
+        boot->snap.index = e[0].index;
+        boot->snap.term = e[0].term;
+        boot->snap.conf = d->conf;
+        e++;
+        count--;
     }
     boot->entries = e;
     boot->entries_count = count;
-    for (size_t i = 0; i < count; i++) {
-        if (e[i].index != d->index || e[i].term == d->term)
-            continue;
-        *anew = true; /* entries of an old leader, superseded by the snapshot */
-        boot->snap = *d;
-        boot->entries_count = 0;
-        break;
-    }
     return BNS_OK;
 }
 
