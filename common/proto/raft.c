@@ -247,6 +247,13 @@ static uint64_t cost(const struct bns_rcbuf *data)
     return BNS_RAFT_ENTRY_OVERHEAD + (data == NULL ? 0 : data->len);
 }
 
+/* What a leader must keep in memory, whatever the others have committed: its own disk may be full,
+ * its state machine slow, and a quorum without it goes on. */
+static uint64_t held_bytes(const struct bns_raft *r)
+{
+    return raft_log_bytes(&r->log, r->applied, raft_log_last(&r->log));
+}
+
 static int propose(struct bns_raft *r, const struct bns_raft_in *in)
 {
     uint64_t bytes = 0;
@@ -260,8 +267,7 @@ static int propose(struct bns_raft *r, const struct bns_raft_in *in)
     }
     if (r->leader == 0)
         return BNS_E_NOTLEADER;
-    held = r->role == BNS_RAFT_LEADER ? raft_log_bytes(&r->log, r->commit, raft_log_last(&r->log))
-                                      : r->fwd_bytes;
+    held = r->role == BNS_RAFT_LEADER ? held_bytes(r) : r->fwd_bytes;
     if (held > 0 && held + bytes > r->cfg.uncommitted_bytes_max)
         return BNS_E_BUSY;
     rv = reserve(r, in->data_count);
@@ -286,7 +292,7 @@ static void recv_propose(struct bns_raft *r, const struct bns_raft_msg *m)
     if (r->role != BNS_RAFT_LEADER)
         return;
     for (size_t i = 0; i < m->entries_count; i++) {
-        uint64_t held = raft_log_bytes(&r->log, r->commit, raft_log_last(&r->log));
+        uint64_t held = held_bytes(r);
         struct bns_rcbuf *data = m->entries[i].data;
         if (held > 0 && held + cost(data) > r->cfg.uncommitted_bytes_max)
             return;

@@ -147,8 +147,9 @@ enum bns_raft_in_kind {
     BNS_RAFT_IN_INSTALLED,         /* index: the state machine now is that snapshot, durably, and no
                                     * APPLY is out (APPLIED was stepped before). Only
                                     * then the log is cut (PERSIST with snap) */
-    BNS_RAFT_IN_INSTALL_FAILED,    /* index: refused, the state machine is as it was before INSTALL;
-                                    * the leader sends another when it sees that we still lack it */
+    BNS_RAFT_IN_INSTALL_FAILED,    /* index: refused, the state machine is as it was before INSTALL.
+                                    * APPLY goes on behind what was APPLIED (what was handed out
+                                    * since comes again); the leader sends another snapshot */
     BNS_RAFT_IN_UNREACHABLE,       /* peer: the connection is down; back to probing */
     BNS_RAFT_IN_CAMPAIGN           /* election now (tests, transfer) */
 };

@@ -126,8 +126,8 @@ void raft_campaign(struct bns_raft *r, bool forced)
 void raft_election_timer(struct bns_raft *r)
 {
     if (r->now_ns >= r->election_at) {
-        if (r->installing)
-            raft_election_reset(r);
+        if (r->installing || r->seq_state > r->seq_durable)
+            raft_election_reset(r); /* a term that the disk has not taken yet is enough */
         else
             raft_campaign(r, false);
         return;

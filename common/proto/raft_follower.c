@@ -89,7 +89,10 @@ void raft_recv_append(struct bns_raft *r, const struct bns_raft_msg *m)
         refuse(r, m);
         return;
     }
-    take_entries(r, m, skip);
+    if (raft_log_bytes(&r->log, r->applied, r->commit) > 2 * r->cfg.uncommitted_bytes_max)
+        last_new = m->index; /* too much is committed and not applied: nothing more until it is */
+    else
+        take_entries(r, m, skip);
     if (last_new < r->commit)
         last_new = r->commit; /* that much agrees for certain */
     raft_commit_to(r, m->commit < last_new ? m->commit : last_new);
@@ -172,12 +175,19 @@ void raft_installed(struct bns_raft *r, uint64_t index)
         answer_snapshot(r, r->inst_peer, index);
 }
 
-/* Our heartbeat answers say INSTALLING no more: the leader probes, and sends a snapshot again. */
+/* What was handed out behind the applied index was thrown away when the installation began: it is
+ * handed out again. The leader probes, and sends a snapshot again. */
 void raft_install_failed(struct bns_raft *r, uint64_t index)
 {
+    struct bns_raft_msg a = {
+        .type = BNS_RAFT_MSG_SNAPSHOT_RESP, .to = r->inst_peer, .term = r->term, .reject = true};
+
     BNS_ASSERT(r->installing);
     BNS_ASSERT(index == r->inst.index);
     r->installing = r->install_want = false;
+    r->apply_sent = r->applied;
+    if (r->role == BNS_RAFT_FOLLOWER)
+        raft_reply(r, &a);
 }
 
 /* ---- proposals on their way to the leader --------------------------------------------------- */
