@@ -17,6 +17,7 @@
 
 /* A read is confirmed by a quorum or fails; waiting reads are looked at this often. */
 #define READ_SWEEP_NS (100 * BNS_MS)
+#define PROPOSE_WAIT_NS (5 * BNS_SEC) /* a proposal waits once to twice as long for a leader */
 
 static void drain(struct bns_raft_node *n);
 
@@ -42,9 +43,10 @@ static void checkpoint_done(void *arg, int code)
 
     n->checkpointing = false;
     if (code == BNS_OK && !n->installing) {
+        /* it may tell more than it was asked for: the part of a batch that it has applied so far */
         n->ops->durable(n->sm, &d);
-        n->checkpoint_index = d.index;
-        in.index = d.index;
+        n->checkpoint_index = d.index < n->applied ? d.index : n->applied;
+        in.index = n->checkpoint_index;
         bns_rn_step(n, &in);
         bns_rn_wal_release(n, n->st.first_index);
     }
@@ -249,14 +251,18 @@ static void read_sweep(void *arg)
 
 void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns)
 {
+    bool full = n->reads_count >= BNS_RN_READS_MAX;
+
     r->index = 0;
     r->deadline_ns = deadline_ns;
-    if (n->closing || n->reads_count >= BNS_RN_READS_MAX) {
-        r->deadline_ns = 0;
+    if (n->closing) { /* nothing may be queued any more: the end may be under way */
+        bns_list_init(&r->node);
+        r->fn(r, BNS_E_SHUTDOWN);
+        return;
     }
     if (n->reads_count++ == 0)
         bns_timer_start(n->env, &n->read_timer, bns_now_ns(n->env) + READ_SWEEP_NS);
-    bns_list_push(r->deadline_ns == 0 ? &n->reads_failed : &n->reads_new, &r->node);
+    bns_list_push(full ? &n->reads_failed : &n->reads_new, &r->node);
     bns_rn_kick(n);
 }
 
@@ -270,6 +276,40 @@ void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r)
 
 /* ---- proposals ------------------------------------------------------------------------------ */
 
+static uint64_t prop_cost(const struct bns_rcbuf *data)
+{
+    return data->len + BNS_RAFT_ENTRY_OVERHEAD;
+}
+
+/* Lets go of the first `count`. */
+static void props_shift(struct bns_raft_node *n, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        n->props_bytes -= prop_cost(n->props[i]);
+        bns_rcbuf_put(n->props[i]);
+    }
+    n->props_count -= count;
+    n->props_old -= n->props_old < count ? n->props_old : count;
+    if (count > 0 && n->props_count > 0)
+        memmove(n->props, n->props + count, n->props_count * sizeof n->props[0]);
+}
+
+/* Proposals that found no leader between the last two turns of this timer: their clients have given
+ * up. Applied now, a write could undo what the same client wrote since through another member. */
+static void props_expire(void *arg)
+{
+    struct bns_raft_node *n = arg;
+
+    if (n->props_old > 0)
+        BNS_LOG(n->env->log, BNS_LOG_WARN, "raft", "proposals dropped: no leader took them",
+                BNS_U64("count", n->props_old));
+    bns_counter_add(n->m_dropped, n->props_old);
+    props_shift(n, n->props_old);
+    n->props_old = n->props_count;
+    if (n->props_count > 0)
+        bns_timer_start(n->env, &n->prop_timer, bns_now_ns(n->env) + PROPOSE_WAIT_NS);
+}
+
 int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
 {
     BNS_ASSERT(data != NULL);
@@ -277,7 +317,7 @@ int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
         return BNS_E_SHUTDOWN;
     if (n->wal_full || !bns_wal_has_room(n->wal))
         return BNS_E_NOSPACE;
-    if (n->props_bytes + data->len > BNS_RN_PROPOSE_BYTES_MAX ||
+    if (n->props_bytes + prop_cost(data) > BNS_RN_PROPOSE_BYTES_MAX ||
         n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)
         return BNS_E_BUSY;
     if (n->props_count == n->props_cap) {
@@ -289,7 +329,7 @@ int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
         n->props_cap = cap;
     }
     n->props[n->props_count++] = bns_rcbuf_get(data);
-    n->props_bytes += data->len;
+    n->props_bytes += prop_cost(data);
     bns_counter_add(n->m_proposals, 1);
     bns_rn_kick(n);
     return BNS_OK;
@@ -312,16 +352,12 @@ static void step_proposals(struct bns_raft_node *n)
             break; /* stays queued: tried again when the core has moved on */
         if (rv != BNS_OK)
             bns_counter_add(n->m_dropped, in.data_count);
-        for (size_t i = 0; i < in.data_count; i++) {
-            n->props_bytes -= n->props[at + i]->len;
-            bns_rcbuf_put(n->props[at + i]);
-        }
         at += in.data_count;
         drain(n);
     }
-    n->props_count -= at;
-    if (at > 0 && n->props_count > 0)
-        memmove(n->props, n->props + at, n->props_count * sizeof n->props[0]);
+    props_shift(n, at);
+    if (n->props_count > 0 && n->prop_timer.node.pos == 0)
+        bns_timer_start(n->env, &n->prop_timer, bns_now_ns(n->env) + PROPOSE_WAIT_NS);
 }
 
 static void flush(struct bns_task *t)
@@ -329,6 +365,7 @@ static void flush(struct bns_task *t)
     struct bns_raft_node *n = BNS_CONTAINER(t, struct bns_raft_node, flush);
 
     n->flush_posted = false;
+    bns_rn_snap_installed(n);
     answer_reads(n, &n->reads_failed, n->closing ? BNS_E_SHUTDOWN : BNS_E_BUSY);
     if (!n->closing) {
         step_proposals(n);
@@ -380,8 +417,7 @@ static int carry_out(struct bns_raft_node *n, const struct bns_raft_out *o)
         out_read(n, o);
         return BNS_OK;
     case BNS_RAFT_OUT_SEND_SNAPSHOT:
-        bns_rn_snap_send(n, o->peer, o->index);
-        return BNS_OK;
+        return bns_rn_snap_send(n, o->peer, o->index);
     case BNS_RAFT_OUT_INSTALL:
         n->install_meta = *o->snap;
         n->install_wanted = true;
@@ -523,6 +559,7 @@ int bns_raft_node_open(struct bns_env *env, const struct bns_raft_node_config *c
     bns_timer_init(&n->timer, on_timer, n);
     bns_timer_init(&n->wal_retry, on_wal_retry, n);
     bns_timer_init(&n->read_timer, read_sweep, n);
+    bns_timer_init(&n->prop_timer, props_expire, n);
     n->flush.fn = flush;
     metrics_init(n);
     if (cfg->peers_count == 0 || cfg->peers_count > BNS_RAFT_PEERS_MAX) {
@@ -611,6 +648,7 @@ void bns_raft_node_close(struct bns_raft_node *n, void (*done)(void *arg), void 
     bns_timer_stop(n->env, &n->timer);
     bns_timer_stop(n->env, &n->wal_retry);
     bns_timer_stop(n->env, &n->read_timer);
+    bns_timer_stop(n->env, &n->prop_timer);
     for (size_t i = 0; i < 3; i++)
         answer_reads(n, lists[i], BNS_E_SHUTDOWN);
     BNS_LIST_EACH(it, &n->batches)

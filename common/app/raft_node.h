@@ -43,6 +43,7 @@ struct bns_sm_ops {
                           bns_sm_done *done, void *arg);
     void (*install_chunk)(void *sm, uint64_t off, struct bns_slice chunk, bns_sm_done *done,
                           void *arg);
+    /* done with an error: nothing was replaced, the old state goes on. */
     void (*install_end)(void *sm, bns_sm_done *done, void *arg);
     void (*install_abort)(void *sm);
     void (*role)(void *sm, enum bns_raft_role role, uint64_t term, uint64_t leader);
@@ -82,12 +83,13 @@ BNS_MUST_CHECK int bns_raft_node_open(struct bns_env *env, const struct bns_raft
 BNS_MUST_CHECK int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *err);
 
 /* Takes a reference on data. The outcome arrives through apply (or never: the caller has a
- * deadline). BNS_E_NOTLEADER: no leader known; BNS_E_BUSY; BNS_E_NOSPACE; BNS_E_SHUTDOWN. */
+ * deadline). Without a leader it waits, but is dropped after 5 to 10 s. BNS_E_BUSY; BNS_E_NOSPACE;
+ * BNS_E_NOMEM; BNS_E_SHUTDOWN. */
 BNS_MUST_CHECK int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data);
 
 /* A linearizable read: fn runs once applied >= a read index confirmed by a quorum round that began
  * after this call (BNS_OK), or with BNS_E_NOTLEADER, BNS_E_NOQUORUM, BNS_E_TIMEOUT, BNS_E_BUSY.
- * fn never runs inside the call. */
+ * fn does not run inside the call, but with BNS_E_SHUTDOWN when the node is closing. */
 struct bns_raft_read {
     struct bns_list node; /* the raft_node's */
     uint64_t index, deadline_ns;

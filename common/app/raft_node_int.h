@@ -19,6 +19,7 @@
 #define BNS_RN_APPLY_GAP_MAX 5000u                   /* committed, not applied: then BUSY */
 #define BNS_RN_READS_MAX 65536u
 #define BNS_RN_PEER_QUEUE_MAX (16u * 1024 * 1024)
+#define BNS_RN_HELD_MAX 4096u /* messages that wait for the disk; beyond: dropped, Raft repeats */
 #define BNS_RN_SNAP_CHUNK (256u * 1024)
 #define BNS_RN_METHOD_RAFT 1u
 #define BNS_RN_METHOD_SNAP 2u
@@ -104,11 +105,14 @@ struct bns_raft_node {
     struct bns_rn_mark *marks;
     size_t marks_count, marks_cap;
     struct bns_list held; /* struct bns_rn_outmsg, by after_seq */
+    size_t held_count;
 
     /* proposals of this turn, and those that wait for a leader */
     struct bns_rcbuf **props;
     size_t props_count, props_cap;
+    size_t props_old; /* of them waited already when prop_timer fired last */
     uint64_t props_bytes;
+    struct bns_timer prop_timer;
     struct bns_task flush;
     bool flush_posted;
 
@@ -136,6 +140,8 @@ struct bns_raft_node {
     /* incoming snapshot */
     struct bns_rn_snap_in *snap_in;
     bool installing;
+    bool install_over; /* with install_code; looked at in the next flush */
+    int install_code;
     bool install_wanted;
     uint32_t sm_calls; /* snapshot calls that the state machine has not answered */
     struct bns_raft_snapmeta install_meta;
@@ -176,8 +182,9 @@ void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out);
 struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id);
 
 /* raft_node_snap.c */
-void bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index);
+BNS_MUST_CHECK int bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index);
 void bns_rn_snap_install(struct bns_raft_node *n);
+void bns_rn_snap_installed(struct bns_raft_node *n); /* the end of it, if the end has come */
 void bns_rn_snap_close(struct bns_raft_node *n);
 
 static inline const struct bns_alloc *bns_rn_alloc(const struct bns_raft_node *n)

@@ -65,10 +65,14 @@ int bns_rn_send(struct bns_raft_node *n, const struct bns_raft_out *o)
     rv = bns_raft_msg_encode(&o->msg, &m->head, m->slices, cap, &m->slices_count);
     if (rv != BNS_OK)
         goto fail;
-    if (m->after_seq > n->stored_seq && !BNS_MUTANT(n->env, 3))
-        bns_list_push(&n->held, &m->node);
-    else
+    if (m->after_seq <= n->stored_seq || BNS_MUTANT(n->env, 3)) {
         transmit(n, m);
+    } else if (n->held_count < BNS_RN_HELD_MAX) {
+        bns_list_push(&n->held, &m->node);
+        n->held_count++;
+    } else { /* the disk has taken nothing for long */
+        outmsg_free(m, BNS_E_DROPPED);
+    }
     return BNS_OK;
 
 fail:
@@ -76,7 +80,7 @@ fail:
     return rv;
 }
 
-/* after_seq never decreases along the list: a later message never depends on less. */
+/* In the order of sending. A message behind one that depends on more waits with it. */
 void bns_rn_send_held(struct bns_raft_node *n)
 {
     while (!bns_list_empty(&n->held)) {
@@ -85,6 +89,7 @@ void bns_rn_send_held(struct bns_raft_node *n)
         if (m->after_seq > n->stored_seq)
             return;
         bns_list_del(&m->node);
+        n->held_count--;
         transmit(n, m);
     }
 }

@@ -274,16 +274,16 @@ static void open_later(void *arg)
     o->n->ops->snap_open(o->n->sm, opened, o);
 }
 
-void bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index)
+int bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index)
 {
     struct bns_rn_peer *p = bns_rn_peer_find(n, peer);
     struct bns_rn_snap_out *o;
 
     if (p == NULL || p->snap != NULL)
-        return;
+        return BNS_OK; /* the end of the one under way is told to the core, too */
     o = bns_alloc_zero(bns_rn_alloc(n), sizeof *o);
     if (o == NULL)
-        return; /* the core asks again */
+        return BNS_E_NOMEM;
     o->n = n;
     o->peer = p;
     o->index_min = index;
@@ -292,6 +292,7 @@ void bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index)
     /* not inside the core's step: the state machine may answer at once */
     bns_timer_init(&o->retry, open_later, o);
     bns_timer_start(n->env, &o->retry, bns_now_ns(n->env));
+    return BNS_OK;
 }
 
 /* ---- receiving ------------------------------------------------------------------------------ */
@@ -427,32 +428,43 @@ void bns_rn_snap_request(struct bns_raft_node *n, struct bns_rpc_request *r, uin
     }
 }
 
+/* May run inside install_end, in the middle of a drain: the core hears of it in a turn of its own. */
 static void installed(void *arg, int code)
 {
     struct bns_raft_node *n = arg;
-    struct bns_raft_in in = {.kind = BNS_RAFT_IN_INSTALLED, .index = n->install_meta.index};
 
+    n->install_over = true;
+    n->install_code = code;
+    bns_rn_kick(n);
+}
+
+/* A snapshot that the state machine refused (a full disk, a damaged file) leaves it as it was: the
+ * core goes on applying and lets the leader try again. */
+void bns_rn_snap_installed(struct bns_raft_node *n)
+{
+    bool ok = n->install_code == BNS_OK;
+    struct bns_raft_in in = {.kind = ok ? BNS_RAFT_IN_INSTALLED : BNS_RAFT_IN_INSTALL_FAILED,
+                             .index = n->install_meta.index};
+
+    if (!n->install_over)
+        return;
+    n->install_over = false;
     n->installing = false;
     bns_free(bns_rn_alloc(n), n->snap_in);
     n->snap_in = NULL;
-    if (code == BNS_OK) {
+    if (ok) {
         n->applied = in.index;
         n->checkpoint_index = in.index;
         n->checkpoint_bytes = 0;
         bns_counter_add(n->m_snap_installed, 1);
         BNS_LOG(n->env->log, BNS_LOG_INFO, "raft", "snapshot installed",
                 BNS_U64("index", in.index));
-        bns_rn_step(n, &in);
-        bns_rn_wal_release(n, n->st.first_index);
-        bns_rn_kick(n); /* reads that waited for this index */
-    } else if (!n->closing) {
-        BNS_LOG(n->env->log, BNS_LOG_WARN, "raft", "snapshot not installed: waiting for another",
-                BNS_U64("index", in.index), BNS_STR("error", bns_err_default_text(code)));
-        in.kind = BNS_RAFT_IN_INSTALL_FAILED;
-        bns_rn_step(n, &in);
-        bns_rn_kick(n); /* what was committed meanwhile */
+    } else {
+        BNS_LOG(n->env->log, BNS_LOG_WARN, "raft", "snapshot not installed",
+                BNS_U64("index", in.index), BNS_STR("code", bns_err_name(n->install_code)));
     }
-    bns_rn_try_close(n);
+    bns_rn_step(n, &in);
+    bns_rn_wal_release(n, n->st.first_index);
 }
 
 /* Switches over as soon as the state machine is not busy with the old state. */
