@@ -3,7 +3,12 @@
  * What SQLite needs of a disk, and how it gets it here:
  *
  *   xSync            bns_file_sync; a file opened with CREATE also has its directory synced at its
- *                    first sync, so that a journal that is synced is a journal that is found
+ *                    first sync, so that a journal that is synced is a journal that is found.
+ *                    After a failed sync nobody knows which pages are on disk, or even still in
+ *                    the page cache: from then on the VFS refuses every write, sync, truncation
+ *                    and removal. SQLite would otherwise checkpoint once more when it is closed,
+ *                    copy what is left of its WAL into the database, and delete the WAL
+ *   xOpen            the bytes of a WAL that is there are written again: see rewrite()
  *   xDelete          remove, then sync of the directory when SQLite asks for it
  *   xRead            a short read is filled with zeros and reported as SHORT_READ
  *   xLock ...        always granted: exclusive mode, one connection a file (see the header)
@@ -23,6 +28,7 @@
 #include "base/varint.h"
 
 #define NAME_BYTES 24
+#define REWRITE_BYTES 65536
 #define UNIX_EPOCH_MS INT64_C(210866760000000) /* in milliseconds of the Julian day */
 
 struct bns_sqlite_vfs {
@@ -31,6 +37,7 @@ struct bns_sqlite_vfs {
     struct bns_prng prng;
     int64_t wall_ms;
     uint64_t temp_no;
+    bool unsafe; /* a sync failed: nothing may change any more */
     struct bns_err last;
     char name[NAME_BYTES];
     char dir[BNS_PATH_MAX]; /* of the main database opened last */
@@ -62,6 +69,12 @@ static int fail(struct bns_sqlite_vfs *v, int code, int rc_io)
     if (code == BNS_E_NOSPACE)
         return SQLITE_FULL;
     return code == BNS_E_NOMEM ? SQLITE_NOMEM : rc_io;
+}
+
+static int sync_failed(struct bns_sqlite_vfs *v, int code, int rc_io)
+{
+    v->unsafe = true;
+    return fail(v, code == BNS_E_OFF ? code : BNS_E_IO, rc_io);
 }
 
 static void parent_of(const char *path, char *dir)
@@ -110,16 +123,22 @@ static int file_write(sqlite3_file *sf, const void *src, int len, sqlite3_int64 
 {
     struct file *p = file_of(sf);
     struct bns_slice v = bns_slice(src, (size_t)len);
-    int rv = bns_file_write_at(p->f, (uint64_t)off, &v, 1, &p->v->last);
+    int rv;
 
+    if (p->v->unsafe)
+        return SQLITE_IOERR_WRITE;
+    rv = bns_file_write_at(p->f, (uint64_t)off, &v, 1, &p->v->last);
     return rv == BNS_OK ? SQLITE_OK : fail(p->v, rv, SQLITE_IOERR_WRITE);
 }
 
 static int file_truncate(sqlite3_file *sf, sqlite3_int64 size)
 {
     struct file *p = file_of(sf);
-    int rv = bns_file_truncate(p->f, (uint64_t)size, &p->v->last);
+    int rv;
 
+    if (p->v->unsafe)
+        return SQLITE_IOERR_TRUNCATE;
+    rv = bns_file_truncate(p->f, (uint64_t)size, &p->v->last);
     return rv == BNS_OK ? SQLITE_OK : fail(p->v, rv, SQLITE_IOERR_TRUNCATE);
 }
 
@@ -128,16 +147,19 @@ static int file_sync(sqlite3_file *sf, int flags)
     struct file *p = file_of(sf);
     bool data_only = (flags & SQLITE_SYNC_DATAONLY) != 0;
     char dir[BNS_PATH_MAX];
-    int rv = bns_file_sync(p->f, data_only, &p->v->last);
+    int rv;
 
+    if (p->v->unsafe)
+        return SQLITE_IOERR_FSYNC;
+    rv = bns_file_sync(p->f, data_only, &p->v->last);
     if (rv != BNS_OK)
-        return fail(p->v, rv, SQLITE_IOERR_FSYNC);
+        return sync_failed(p->v, rv, SQLITE_IOERR_FSYNC);
     if (!p->sync_dir)
         return SQLITE_OK;
     parent_of(p->path, dir);
     rv = bns_vfs_sync_dir(p->v->vfs, dir, &p->v->last);
     if (rv != BNS_OK)
-        return fail(p->v, rv, SQLITE_IOERR_DIR_FSYNC);
+        return sync_failed(p->v, rv, SQLITE_IOERR_DIR_FSYNC);
     p->sync_dir = false;
     return SQLITE_OK;
 }
@@ -217,6 +239,27 @@ static int flags_of(int flags)
     return ours;
 }
 
+/* Writes the bytes of a file again, so that the next sync has something to do. After a failed sync
+ * in a former life the page cache may show bytes that the disk never got, marked as clean: SQLite
+ * would find them valid, build on them, and lose them with the next power cut. */
+static int rewrite(struct bns_sqlite_vfs *v, struct bns_file *f)
+{
+    uint8_t *buf = sqlite3_malloc(REWRITE_BYTES);
+    size_t got = REWRITE_BYTES;
+    int rv = buf == NULL ? BNS_E_NOMEM : BNS_OK;
+
+    for (uint64_t off = 0; rv == BNS_OK && got == REWRITE_BYTES; off += got) {
+        struct bns_slice piece;
+
+        rv = bns_file_read_at(f, off, buf, REWRITE_BYTES, &got, &v->last);
+        piece = bns_slice(buf, got);
+        if (rv == BNS_OK && got > 0)
+            rv = bns_file_write_at(f, off, &piece, 1, &v->last);
+    }
+    sqlite3_free(buf);
+    return rv;
+}
+
 static int vfs_open(sqlite3_vfs *sv, sqlite3_filename name, sqlite3_file *sf, int flags,
                     int *out_flags)
 {
@@ -238,6 +281,12 @@ static int vfs_open(sqlite3_vfs *sv, sqlite3_filename name, sqlite3_file *sf, in
         return SQLITE_CANTOPEN;
     if (rv != BNS_OK)
         return fail(v, rv, SQLITE_IOERR);
+    if ((flags & SQLITE_OPEN_WAL) != 0)
+        rv = rewrite(v, p->f);
+    if (rv != BNS_OK) {
+        bns_file_close(p->f);
+        return fail(v, rv, SQLITE_IOERR);
+    }
     p->sync_dir = (flags & SQLITE_OPEN_CREATE) != 0;
     p->delete_on_close = (flags & SQLITE_OPEN_DELETEONCLOSE) != 0;
     if ((flags & SQLITE_OPEN_MAIN_DB) != 0)
@@ -252,8 +301,11 @@ static int vfs_delete(sqlite3_vfs *sv, const char *name, int sync_dir)
 {
     struct bns_sqlite_vfs *v = vfs_of(sv);
     char dir[BNS_PATH_MAX];
-    int rv = bns_vfs_remove(v->vfs, name, &v->last);
+    int rv;
 
+    if (v->unsafe)
+        return SQLITE_IOERR_DELETE;
+    rv = bns_vfs_remove(v->vfs, name, &v->last);
     if (rv == BNS_E_NOTFOUND)
         return SQLITE_IOERR_DELETE_NOENT;
     if (rv != BNS_OK)
@@ -262,7 +314,7 @@ static int vfs_delete(sqlite3_vfs *sv, const char *name, int sync_dir)
         return SQLITE_OK;
     parent_of(name, dir);
     rv = bns_vfs_sync_dir(v->vfs, dir, &v->last);
-    return rv == BNS_OK ? SQLITE_OK : fail(v, rv, SQLITE_IOERR_DIR_FSYNC);
+    return rv == BNS_OK ? SQLITE_OK : sync_failed(v, rv, SQLITE_IOERR_DIR_FSYNC);
 }
 
 /* As SQLite's own VFS does: an empty file does not "exist" (an empty journal is no journal). */
