@@ -428,7 +428,7 @@ void bns_rn_snap_request(struct bns_raft_node *n, struct bns_rpc_request *r, uin
     }
 }
 
-/* May run inside install_end, in the middle of a drain: the core hears of it in a turn of its own. */
+/* May run inside install_end, in the middle of a drain: the core hears of it in its own turn. */
 static void installed(void *arg, int code)
 {
     struct bns_raft_node *n = arg;

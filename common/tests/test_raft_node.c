@@ -218,7 +218,7 @@ static void a_checkpoint_may_hold_a_part_of_the_batch_under_way(void **state)
     bns_world_free(fx.w);
 }
 
-/* ---- a state machine that refuses a snapshot -------------------------------------------------- */
+/* ---- a state machine that refuses a snapshot ------------------------------------------------- */
 
 static void refuse_install(void *sm, bns_sm_done *done, void *arg)
 {
@@ -259,7 +259,7 @@ static void a_refused_snapshot_is_sent_again(void **state)
     bns_world_free(fx.w);
 }
 
-/* ---- no leader -------------------------------------------------------------------------------- */
+/* ---- no leader ------------------------------------------------------------------------------- */
 
 /* A write that waited in vain must not come to life when its client has long written anew. */
 static void a_proposal_does_not_wait_for_ever(void **state)
@@ -279,10 +279,10 @@ static void a_proposal_does_not_wait_for_ever(void **state)
     bns_world_free(fx.w);
 }
 
-/* ---- a member that comes late ------------------------------------------------------------------ */
+/* ---- a member that comes late ---------------------------------------------------------------- */
 
-/* The member with the lowest id may campaign at once on an empty log, but not against a cluster that
- * has begun without it (or whose member it is, with a new disk). */
+/* The member with the lowest id may campaign at once on an empty log, but not against a cluster
+ * that has begun without it (or whose member it is, with a new disk). */
 static void a_member_that_comes_late_does_not_depose_the_leader(void **state)
 {
     (void)state;
