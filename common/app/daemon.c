@@ -4,6 +4,10 @@
  * is given back last, after the stores are closed. Signals are caught before READY is printed, so
  * that whoever waits for READY may send SIGTERM at once.
  *
+ * What start has begun when it fails, and what a drain that was cut short leaves, may be in the
+ * hands of other threads (a log that closes, a store that writes). There the process ends without
+ * freeing anything: to the disk that is a crash, which every store survives.
+ *
  * The handler of SIGABRT runs in a process that is broken: it calls only what is safe there
  * (backtrace_symbols_fd after a first call of backtrace has loaded the unwinder, write, _exit).
  */
@@ -45,6 +49,7 @@ struct bns_daemon {
     size_t ports_count;
     bool ready;
     bool draining;
+    bool cut; /* the drain was not waited for */
     bool stopped;
     int exit_code;
 };
@@ -149,6 +154,7 @@ static void on_drain_limit(void *arg)
 
     BNS_LOG(&d->log, BNS_LOG_WARN, "daemon", "drain took too long, stopping",
             BNS_U64("limit_ms", drain_ns(d) / BNS_MS));
+    d->cut = true;
     bns_daemon_stop(d, BNS_EXIT_OK);
 }
 
@@ -171,10 +177,18 @@ static void on_signal(void *arg, int signo)
 
     BNS_LOG(&d->log, BNS_LOG_INFO, "daemon", d->draining ? "signal: stopping" : "signal: draining",
             BNS_I64("signal", signo));
-    if (d->draining)
-        bns_daemon_stop(d, BNS_EXIT_OK);
-    else
+    if (!d->draining) {
         bns_daemon_drain(d);
+        return;
+    }
+    if (!d->stopped)
+        d->cut = true;
+    bns_daemon_stop(d, BNS_EXIT_OK);
+}
+
+bool bns_daemon_cut(const struct bns_daemon *d)
+{
+    return d->cut;
 }
 
 void bns_daemon_stop(struct bns_daemon *d, int exit_code)
@@ -230,8 +244,12 @@ void bns_daemon_ready(struct bns_daemon *d)
     if (d->cfg->ports_file != NULL && write_ports(d, &err) != BNS_OK)
         bns_fatal(d->env, BNS_EXIT_FAILURE, err.text);
     (void)printf("READY %s pid=%ld", d->cfg->program, (long)getpid()); /* who listens, may not */
-    for (size_t i = 0; i < d->ports_count; i++)
-        (void)printf(" %s=%s:%u", d->ports[i].name, d->ports[i].host, d->ports[i].port);
+    for (size_t i = 0; i < d->ports_count; i++) {
+        const struct port *p = &d->ports[i];
+        bool v6 = strchr(p->host, ':') != NULL;
+
+        (void)printf(" %s=%s%s%s:%u", p->name, v6 ? "[" : "", p->host, v6 ? "]" : "", p->port);
+    }
     (void)printf("\n");
     (void)fflush(stdout);
 }
@@ -239,6 +257,7 @@ void bns_daemon_ready(struct bns_daemon *d)
 static int set_up(struct bns_daemon *d, struct bns_err *err)
 {
     const struct bns_alloc *alloc = bns_alloc_libc();
+    struct sigaction hup;
     int rv;
 
     d->vfs = bns_vfs_posix(alloc);
@@ -261,9 +280,17 @@ static int set_up(struct bns_daemon *d, struct bns_err *err)
     rv = bns_env_uv_signal(d->env, SIGTERM, on_signal, d);
     if (rv == BNS_OK)
         rv = bns_env_uv_signal(d->env, SIGINT, on_signal, d);
+    if (rv == BNS_OK && sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler != SIG_IGN)
+        rv = bns_env_uv_signal(d->env, SIGHUP, on_signal, d); /* not under nohup */
     if (rv != BNS_OK)
-        return bns_err_set(err, rv, "cannot catch SIGTERM and SIGINT");
+        return bns_err_set(err, rv, "cannot catch SIGTERM, SIGINT and SIGHUP");
     return BNS_OK;
+}
+
+_Noreturn static void leave(int exit_code)
+{
+    (void)fflush(stdout); /* who listens, may not */
+    _exit(exit_code);
 }
 
 int bns_daemon_run(const struct bns_daemon_config *cfg, const struct bns_daemon_ops *ops, void *arg)
@@ -271,6 +298,7 @@ int bns_daemon_run(const struct bns_daemon_config *cfg, const struct bns_daemon_
     struct bns_daemon d = {.cfg = cfg, .ops = ops, .arg = arg};
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct bns_err err = {0};
+    bool started;
     int rv;
 
     bns_daemon_catch_abort();
@@ -281,19 +309,22 @@ int bns_daemon_run(const struct bns_daemon_config *cfg, const struct bns_daemon_
     d.log.format = cfg->log_format;
 
     rv = set_up(&d, &err);
-    if (rv == BNS_OK)
+    started = rv == BNS_OK;
+    if (started)
         rv = ops->start(&d, arg, &err);
     if (rv == BNS_OK) {
         if (!d.stopped)
             bns_env_uv_run(d.env);
         if (ops->stop != NULL)
             ops->stop(&d, arg);
+        if (d.cut)
+            leave(d.exit_code);
     } else {
         (void)fprintf(stderr, "%s: %s\n", cfg->program,
                       err.text[0] == '\0' ? bns_err_default_text(rv) : err.text);
-        /* A store or a log that is open already has threads, and only a running loop could close
-         * them. Nothing was promised to anybody yet: the end of the process gives all back. */
-        _exit(bns_exit_code(rv));
+        d.exit_code = bns_exit_code(rv);
+        if (started)
+            leave(d.exit_code);
     }
     bns_env_uv_free(d.env);
     bns_metrics_free(d.metrics);

@@ -1,7 +1,8 @@
 /* daemon.h - the frame that every daemon runs in.
  *
  *     parse (cli.h, config.h)  ->  lock the data directory  ->  start  ->  READY  ->  run
- *     SIGTERM or SIGINT: drain, at most drain_ns, then stop; a second one: stop at once
+ *     SIGTERM, SIGINT, and SIGHUP (the terminal is gone): drain, at most drain_ns, then stop; a
+ *     second one: stop at once
  *     SIGABRT (an assertion): backtrace on stderr, exit 70. SIGPIPE is ignored.
  *
  * READY is one line on stdout: "READY etcd-lite pid=4711 client=127.0.0.1:2379 ...". With a ports
@@ -23,11 +24,14 @@ struct bns_daemon;
 
 struct bns_daemon_ops {
     /* Opens stores and listeners; may block (replay). Calls bns_daemon_port() for each listener and
-     * bns_daemon_ready() once clients are answered, here or later. On error: undo and return. */
+     * bns_daemon_ready() once clients are answered, here or later. On error the process ends
+     * after the message: nothing has to be undone. */
     int (*start)(struct bns_daemon *d, void *arg, struct bns_err *err);
     /* Stop taking work, finish what is there, then call bns_daemon_stop(). NULL: stop at once. */
     void (*drain)(struct bns_daemon *d, void *arg);
-    /* The loop has ended: free everything. Not called when start failed. May be NULL. */
+    /* The loop has ended: free everything, or, when bns_daemon_cut(), only end what would outlive
+     * the process: work may be under way, and the process ends at once. Not called when start
+     * failed. May be NULL. */
     void (*stop)(struct bns_daemon *d, void *arg);
 };
 
@@ -58,6 +62,9 @@ void bns_daemon_drain(struct bns_daemon *d);
 
 /* Ends the loop; bns_daemon_run() returns `exit_code`. */
 void bns_daemon_stop(struct bns_daemon *d, int exit_code);
+
+/* In stop: the drain did not finish; its limit passed, or a second signal came. */
+bool bns_daemon_cut(const struct bns_daemon *d);
 
 /* The exit code for an error at start: CORRUPT 4, BUSY and ADDRINUSE 5, INVALID 3, others 1. */
 int bns_exit_code(int code);

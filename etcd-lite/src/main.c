@@ -26,11 +26,8 @@ static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
 
     a->daemon = d;
     rv = etcd_server_start(bns_daemon_env(d), &a->opt, &a->server, err);
-    if (rv != BNS_OK) {
-        etcd_server_free(a->server);
-        a->server = NULL;
+    if (rv != BNS_OK)
         return rv;
-    }
     bns_daemon_port(d, "client", a->opt.client.host, a->server->client_port);
     if (a->opt.members.count > 1)
         bns_daemon_port(d, "peer", a->opt.peer.host, bns_raft_node_port(a->server->node));
@@ -60,8 +57,8 @@ static void stop(struct bns_daemon *d, void *arg)
 {
     struct app *a = arg;
 
-    (void)d;
-    etcd_server_free(a->server);
+    if (!bns_daemon_cut(d))
+        etcd_server_free(a->server);
 }
 
 static int log_level(const char *text, enum bns_log_level *out)

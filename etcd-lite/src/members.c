@@ -60,6 +60,10 @@ static int urls_add(struct etcd_urls *u, struct bns_slice s, struct bns_err *err
         return rv;
     if (u->count == ETCD_URLS_MAX)
         return bns_err_set(err, BNS_E_INVALID, "more than %d URLs in one list", ETCD_URLS_MAX);
+    for (size_t i = 0; i < u->count; i++) {
+        if (strcmp(u->url[i], url) == 0)
+            return bns_err_set(err, BNS_E_INVALID, "URL \"%s\" stands there twice", url);
+    }
     for (at = u->count; at > 0 && strcmp(u->url[at - 1], url) > 0; at--)
         memcpy(u->url[at], u->url[at - 1], ETCD_URL_MAX);
     memcpy(u->url[at], url, sizeof url);

@@ -69,7 +69,7 @@ static bool is_loopback(const char *host)
            strcmp(host, "::1") == 0;
 }
 
-static int check_numbers(const struct etcd_options *o, struct bns_err *err)
+static int check_values(const struct etcd_options *o, struct bns_err *err)
 {
     if (o->heartbeat_ms == 0 || o->election_ms < 5 * o->heartbeat_ms || o->election_ms > 50000)
         return bns_err_set(err, BNS_E_INVALID,
@@ -85,6 +85,9 @@ static int check_numbers(const struct etcd_options *o, struct bns_err *err)
     if (o->snapshot_count == 0 || o->streams_max == 0 || o->streams_max > UINT32_MAX)
         return bns_err_set(err, BNS_E_INVALID,
                            "--snapshot-count and --max-concurrent-streams must be positive");
+    if (strcmp(o->log_format, "logfmt") != 0 && strcmp(o->log_format, "json") != 0)
+        return bns_err_set(err, BNS_E_INVALID, "--log-format \"%s\" is neither logfmt nor json",
+                           o->log_format);
     if (strcmp(o->initial_cluster_state, "new") != 0)
         return bns_err_set(err, BNS_E_INVALID,
                            "--initial-cluster-state \"%s\": only \"new\" is supported: members "
@@ -105,7 +108,7 @@ static bool same_urls(const struct etcd_urls *a, const struct etcd_urls *b)
 static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_err *err)
 {
     struct etcd_urls advertised_peer;
-    int rv = check_numbers(o, err);
+    int rv = check_values(o, err);
 
     if (rv == BNS_OK && o->data_dir == NULL)
         rv = print(arena, &o->data_dir, "%s%s", o->name, ".etcd");
@@ -119,6 +122,9 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
         rv = urls("advertise-client-urls", o->advertise_client_urls, &o->advertised, err);
     if (rv == BNS_OK)
         rv = urls("listen-peer-urls", o->listen_peer_urls, &o->peer_listen, err);
+    if (rv == BNS_OK && o->peer_listen.count > 1)
+        rv = bns_err_set(err, BNS_E_INVALID, "--listen-peer-urls: %zu URLs, but one is supported",
+                         o->peer_listen.count);
     if (rv == BNS_OK)
         rv = urls("initial-advertise-peer-urls", o->initial_advertise_peer_urls, &advertised_peer,
                   err);
@@ -150,12 +156,25 @@ static int refuse(const char *program, const struct bns_err *err, int code)
     return code;
 }
 
+/* One line, for the first URL that others can reach. */
 static void warn_exposed(const struct etcd_options *o, const char *program)
 {
-    if (!is_loopback(o->client.host) && !o->insecure)
-        (void)fprintf(stderr,
-                      "%s: warning: %s is reachable from other machines without TLS or passwords\n",
-                      program, o->client_urls.url[0]); /* as above */
+    const struct etcd_urls *lists[] = {&o->client_urls, &o->peer_listen};
+    size_t lists_count = o->members.count > 1 ? 2 : 1; /* a single member has no peer port */
+
+    for (size_t i = 0; i < lists_count && !o->insecure; i++) {
+        for (size_t k = 0; k < lists[i]->count; k++) {
+            struct etcd_url u;
+
+            if (etcd_url_parse(lists[i]->url[k], &u, NULL) != BNS_OK || is_loopback(u.host))
+                continue;
+            (void)fprintf(
+                stderr,
+                "%s: warning: %s is reachable from other machines without TLS or passwords\n",
+                program, lists[i]->url[k]); /* as above */
+            return;
+        }
+    }
 }
 
 #define FLAGS_MAX 32

@@ -233,8 +233,6 @@ void etcd_server_free(struct etcd_server *s)
         return;
     bns_grpc_server_free(s->grpc);
     bns_http_server_free(s->http);
-    if (s->node != NULL)
-        bns_raft_node_close(s->node, NULL, NULL);
     etcd_kv_close(s->kv);
     bns_free(s->env->alloc, s);
 }

@@ -44,7 +44,8 @@ struct etcd_server {
     struct bns_counter *m_failed, *m_timeouts;
 };
 
-/* Blocking: opens store and log, listens. The data directory exists and is locked. */
+/* Blocking: opens store and log, listens. The data directory exists and is locked. After an error
+ * what was opened stays open: the process ends. */
 BNS_MUST_CHECK int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
                                      struct etcd_server **out, struct bns_err *err);
 /* Stops taking requests, finishes the open ones, closes log and store; then done. */
