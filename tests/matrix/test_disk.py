@@ -3,8 +3,8 @@
 A disk is an ext4 of 256 MiB in a file, mounted by the test. Full means less than the reserve of
 64 MiB, and then also less than one block: writes are refused with etcd's text, reads go on, and
 writes go on by themselves once there is space again. What was acknowledged is always there.
-That a failed fsync ends the process with exit code 6 is proven where it can be made to happen:
-io_error_poisons in common/tests/test_wal.c, on the memory file system.
+A failed fdatasync, which strace makes happen, ends the process with exit code 6: what the disk has
+is unknown, and only a restart may look at it again.
 """
 import contextlib
 import glob
@@ -248,3 +248,45 @@ def test_a_torn_tail_is_cut_and_logged(tear):
         n.start()
         wait_for("healthy again", n.healthy)
         assert c.ctl("get", "again", "--print-value-only") == "v\n"
+
+
+def run_to_failure(c, node, acked):
+    """Puts until the node has ended by itself; its exit code."""
+    def ended():
+        key = f"k{len(acked)}"
+        code, _, _ = c.ctl("--command-timeout=1s", "put", key, "v", ok=None,
+                           endpoint=node.endpoint)
+        if code == 0:
+            acked.append(key)
+        return node.process.poll() is not None
+    wait_for("it ends", ended, 60)
+    code, node.process = node.process.returncode, None
+    return code
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "pwritev"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_failed_write_or_sync_ends_the_process(call, size, tmp_path):
+    need("etcdctl", "the real client")
+    need("strace", "making a system call fail")
+    with Cluster(size) as c:
+        leader = wait_for("a leader", c.leader)
+        leader.kill()
+        leader.prefix = ["strace", "-D", "-f", "-qq", "-e", f"trace={call}", "-e",
+                         f"inject={call}:error=EIO:when=30+", "-o", str(tmp_path / "strace")]
+        leader.start()
+        wait_for("healthy", leader.healthy)
+        acked = []
+        assert run_to_failure(c, leader, acked) == 6
+        with open(leader.log, errors="replace") as f:
+            assert "Input/output error" in f.read()
+        assert acked
+        for other in c.nodes:
+            if other is not leader:
+                wait_for("the others go on", lambda o=other: put(c, "on", o.endpoint), 30)
+                check_acked(c, acked, other.endpoint)
+        leader.prefix = []
+        leader.start()
+        wait_for("healthy", leader.healthy)
+        check_acked(c, acked, leader.endpoint)
+        assert put(c, "again", leader.endpoint)
