@@ -252,6 +252,25 @@ static inline void bns_stream_reset(struct bns_stream *s)
 {
     s->ops->reset(s);
 }
+static inline void bns_stream_ignore_data(void *arg, struct bns_slice data)
+{
+    (void)arg;
+    (void)data;
+}
+static inline void bns_stream_ignore_close(void *arg, int code)
+{
+    (void)arg;
+    (void)code;
+}
+/* Resets a stream that nobody takes; its former owner hears no more of it. */
+static inline void bns_stream_refuse(struct bns_stream *s)
+{
+    static const struct bns_stream_events nobody = {.on_data = bns_stream_ignore_data,
+                                                    .on_close = bns_stream_ignore_close};
+
+    s->ops->set_events(s, &nobody, NULL);
+    s->ops->reset(s);
+}
 static inline void bns_stream_peer(const struct bns_stream *s, struct bns_net_addr *out)
 {
     s->ops->peer(s, out);

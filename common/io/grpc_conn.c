@@ -210,8 +210,6 @@ static void on_data(void *arg, struct bns_slice data)
         bns_h2_feed(&c->h, data);
 }
 
-static const struct bns_stream_events refused; /* its owner never knew it */
-
 void bns_grpc_conn_accept(struct bns_grpc_server *s, struct bns_stream *stream,
                           struct bns_slice data)
 {
@@ -221,8 +219,7 @@ void bns_grpc_conn_accept(struct bns_grpc_server *s, struct bns_stream *stream,
     if (s->conns_count < s->cfg.connections_max && !s->draining)
         c = bns_alloc_zero(s->env->alloc, sizeof *c);
     if (c == NULL) {
-        bns_stream_set_events(stream, &refused, NULL);
-        bns_stream_reset(stream);
+        bns_stream_refuse(stream);
         return;
     }
     ev.on_data = on_data;

@@ -379,7 +379,7 @@ void bns_http_server_adopt(struct bns_http_server *s, struct bns_stream *stream,
     if (s->conns_count < s->cfg.connections_max && !s->draining)
         c = bns_alloc_zero(s->env->alloc, sizeof *c);
     if (c == NULL) {
-        bns_stream_reset(stream);
+        bns_stream_refuse(stream);
         return;
     }
     c->s = s;

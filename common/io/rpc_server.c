@@ -171,7 +171,7 @@ void bns_rpc_server_adopt(struct bns_rpc_server *s, struct bns_stream *stream,
     if (sc == NULL || c == NULL) {
         bns_free(a, sc);
         bns_free(a, c);
-        bns_stream_reset(stream);
+        bns_stream_refuse(stream);
         return;
     }
     sc->s = s;

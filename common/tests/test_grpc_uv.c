@@ -14,6 +14,7 @@
 #include "base/varint.h"
 #include "io/env_uv.h"
 #include "io/grpc.h"
+#include "io/http.h"
 
 #define CLIENTS 16u
 #define CALLS 2000u
@@ -270,9 +271,88 @@ static void large_echo_is_counted_and_drained(void **state)
     bns_metrics_free(metrics);
 }
 
+/* ---- a connection that the HTTP/1.1 server does not take ------------------------------------- */
+struct shared {
+    struct bns_env *env;
+    struct bns_grpc_server *grpc;
+    struct bns_http_server *http;
+    struct bns_stream *stream;
+    int closed;
+};
+
+static void to_http(void *arg, struct bns_stream *stream, struct bns_slice read_so_far)
+{
+    struct shared *s = arg;
+
+    bns_http_server_adopt(s->http, stream, read_so_far);
+}
+
+static void say_get(void *arg)
+{
+    static const struct bns_slice get = BNS_LIT("GET / HTTP/1.1\r\n\r\n");
+    struct shared *s = arg;
+
+    assert_int_equal(bns_stream_write(s->stream, &get, 1, NULL, NULL), BNS_OK);
+}
+
+static void shared_closed(void *arg, int code)
+{
+    struct shared *s = arg;
+
+    (void)code;
+    s->stream = NULL;
+    if (s->closed++ == 0)
+        bns_grpc_server_drain(s->grpc, NULL, BNS_SEC, NULL, NULL);
+    bns_env_uv_stop(s->env);
+}
+
+static void dial_shared(struct shared *s, uint16_t port)
+{
+    static const struct bns_stream_events ev = {
+        .on_open = say_get, .on_data = bns_stream_ignore_data, .on_close = shared_closed};
+
+    assert_int_equal(bns_net_connect(s->env, "127.0.0.1", port, &ev, s, &s->stream, NULL), BNS_OK);
+    bns_env_uv_run(s->env);
+}
+
+static void accepted_late(void *arg, struct bns_stream *stream)
+{
+    struct shared *s = arg;
+
+    bns_grpc_server_adopt(s->grpc, stream, bns_slice(NULL, 0));
+}
+
+/* Goal: a server that is full or draining refuses what another layer hands to it, and the layer
+ * hears no more of it. */
+static void what_nobody_takes_is_reset(void **state)
+{
+    struct shared s = {.closed = 0};
+    struct bns_grpc_config cfg = {.on_http1 = to_http, .arg = &s};
+    struct bns_listener *late;
+    uint16_t port;
+
+    (void)state;
+    assert_int_equal(bns_env_uv_new(bns_alloc_libc(), NULL, &s.env, NULL), BNS_OK);
+    assert_int_equal(bns_http_server_new(s.env, NULL, &s.http), BNS_OK);
+    assert_int_equal(bns_grpc_server_new(s.env, &cfg, &s.grpc), BNS_OK);
+    assert_int_equal(bns_grpc_server_listen(s.grpc, "127.0.0.1", 0, &port, NULL), BNS_OK);
+    bns_http_server_drain(s.http, BNS_SEC, NULL, NULL);
+    dial_shared(&s, port);
+    assert_int_equal(s.closed, 1);
+    /* the gRPC server drains now, too */
+    assert_int_equal(bns_net_listen(s.env, "127.0.0.1", 0, accepted_late, &s, &late, NULL), BNS_OK);
+    dial_shared(&s, bns_listener_port(s.env, late));
+    assert_int_equal(s.closed, 2);
+    bns_listener_close(s.env, late);
+    bns_grpc_server_free(s.grpc);
+    bns_http_server_free(s.http);
+    bns_env_uv_free(s.env);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_nobody_takes_is_reset),
         cmocka_unit_test(answers_from_another_thread),
         cmocka_unit_test(large_echo_is_counted_and_drained),
     };
