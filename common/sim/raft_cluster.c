@@ -516,6 +516,10 @@ bool bns_raft_cluster_run(uint64_t seed, const struct bns_raft_cluster_config *c
     out->trace_hash = bns_world_trace_hash(c->w);
     out->events = bns_world_events(c->w);
     ok = !c->failed;
+    for (unsigned i = 0; i < cfg->servers; i++) { /* what a subject has outside its node's memory */
+        if (c->servers[i].sm != NULL)
+            bns_world_kill(c->w, i);
+    }
     bns_world_free(c->w);
     bns_free(a, c->by_id);
     bns_free(a, c->history);

@@ -2,11 +2,10 @@
  * one virtual world.
  *
  * Goal:   no seed loses an acknowledged put, serves a stale range, lets two stores differ, or
- * leaves
- *         the cluster stuck once the faults stop.
+ *         leaves the cluster stuck once the faults stop.
  * Method: registers are keys; a put is a Put, a compare-and-set is a Txn, a read is a ReadIndex
- * and a
- *         Range. Swarm faults; digests compared after every event; linearizability at the end.
+ *         and a Range. Swarm faults; digests compared after every event; linearizability at the
+ *         end.
  * Repeat: BNS_SEED=0x1f2e ./sim_members      BNS_RUNS=500 BNS_START=1000 ./sim_members
  *         BNS_TRACE=1 prints every event
  *
