@@ -17,6 +17,8 @@
 #define OPS_MAX 131072u
 #define LOG_MAX 65536u
 #define TIMEOUT_NS (4 * BNS_SEC)
+#define STOP_TICK_NS (100 * BNS_MS)
+#define STOP_MAX_NS (60 * BNS_SEC) /* pauses and full disks included */
 
 struct cluster;
 
@@ -45,6 +47,8 @@ struct server {
     struct bns_log log; /* of its env, into the trace */
     void *sm;
     bool up;
+    bool stopping, whole;
+    uint64_t stop_ns; /* when the stop began */
 };
 
 struct cluster {
@@ -56,6 +60,7 @@ struct cluster {
     struct bns_lin_op *history;
     size_t history_count;
     uint64_t position, next_id;
+    struct bns_prng stop_prng;
     uint64_t digests[LOG_MAX];    /* by index; 0 = not applied anywhere yet */
     uint64_t *by_id;              /* id -> index at which it was applied */
     uint64_t last[BNS_REGISTERS]; /* a value that each key had lately */
@@ -116,6 +121,8 @@ static void check_server(struct cluster *c, struct server *s)
     uint64_t applied = c->cfg->subject->applied(s->sm);
     uint64_t digest = c->cfg->subject->ops()->digest(s->sm);
 
+    if (s->stopping && bns_now_ns(bns_world_env(c->w, s->id)) > s->stop_ns + STOP_MAX_NS)
+        complain(c, "server %u does not come to its end", s->id);
     if (applied == 0)
         return;
     if (applied >= LOG_MAX) {
@@ -171,13 +178,15 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
         .listen_port = 2380,
         .snapshot_entries = c->cfg->snapshot_entries,
         .trailing_entries = c->cfg->trailing_entries,
-        .wal = {.dir = "wal", .segment_bytes_max = 64 * 1024},
+        .wal = {.dir = "wal",
+                .segment_bytes_max = 64 * 1024,
+                .reserve_bytes = c->cfg->reserve_bytes},
     };
     struct bns_err err = {0};
     int rv;
 
-    s->log = (struct bns_log){
-        .level = BNS_LOG_DEBUG, .wall_ms = log_ms, .write = log_line, .arg = s};
+    s->log =
+        (struct bns_log){.level = BNS_LOG_DEBUG, .wall_ms = log_ms, .write = log_line, .arg = s};
     env->log = &s->log;
     for (unsigned i = 0; i < c->cfg->servers; i++) {
         peers[i].id = i + 1;
@@ -210,6 +219,7 @@ static void server_died(unsigned id, int code, const char *text, void *arg)
     if (c->cfg->subject->died != NULL && c->servers[id].sm != NULL)
         c->cfg->subject->died(c->servers[id].sm);
     c->servers[id].sm = NULL;
+    c->servers[id].stopping = false;
     for (unsigned i = 0; i < c->cfg->clients; i++) {
         if (c->ops[i].active && c->ops[i].server == id)
             end_op(&c->ops[i], false);
@@ -255,7 +265,10 @@ static void issue_read(struct bns_env *env, struct op *o)
 {
     struct read *r = bns_alloc_zero(env->alloc, sizeof *r);
 
-    BNS_ASSERT(r != NULL);
+    if (r == NULL) { /* the server has no memory */
+        end_op(o, false);
+        return;
+    }
     r->env = env;
     r->o = o;
     r->id = o->id;
@@ -268,7 +281,9 @@ static void issue(struct bns_env *env, void *arg)
     struct op *o = arg;
     struct server *s = &o->c->servers[o->server];
 
-    if (o->c->history[o->slot].f == BNS_LIN_GET)
+    if (s->node == NULL) /* stopped, its process not yet gone */
+        end_op(o, false);
+    else if (o->c->history[o->slot].f == BNS_LIN_GET)
         issue_read(env, o);
     else if (o->c->cfg->subject->propose(env, s, s->sm, s->node, &o->cmd) != BNS_OK)
         end_op(o, false);
@@ -318,6 +333,64 @@ static void client_turn(struct bns_world *w, void *arg)
         }
     }
     bns_world_at(w, now + bns_prng_range(p, 5 * BNS_MS, 120 * BNS_MS), client_turn, o);
+}
+
+/* ---- stops in good order --------------------------------------------------------------------- */
+
+/* The process ends: what is on its disk stays, and nothing was left behind. */
+static void process_ends(struct bns_world *w, void *arg)
+{
+    struct server *s = arg;
+    size_t left = bns_test_heap_in_use(bns_world_heap(w, s->id));
+
+    if (!s->stopping || s->node != NULL)
+        return; /* it died meanwhile */
+    if (s->whole && left > 0)
+        complain(s->c, "server %u stopped, %zu bytes of its memory are left", s->id, left);
+    bns_world_kill(w, s->id);
+    bns_world_restart(w, s->id);
+}
+
+void bns_raft_cluster_closed(void *server, bool whole)
+{
+    struct server *s = server;
+
+    s->sm = NULL;
+    s->whole = whole;
+    bns_world_at(s->c->w, bns_world_now(s->c->w) + BNS_SEC, process_ends, s);
+}
+
+static void node_closed(void *arg)
+{
+    struct server *s = arg;
+
+    s->node = NULL;
+    s->up = false;
+    s->c->cfg->subject->close(bns_world_env(s->c->w, s->id), s, s->sm);
+}
+
+static void stop_server(struct bns_env *env, void *arg)
+{
+    struct server *s = arg;
+
+    s->stopping = true;
+    s->stop_ns = bns_now_ns(env);
+    s->c->out->stops++;
+    bns_raft_node_close(s->node, node_closed, s);
+}
+
+/* Stops one server now and then; clients go on asking it until it has gone. */
+static void stop_turn(struct bns_world *w, void *arg)
+{
+    struct cluster *c = arg;
+    struct server *s = &c->servers[bns_prng_below(&c->stop_prng, c->cfg->servers)];
+    bool strike = bns_prng_chance(&c->stop_prng, c->cfg->stop);
+
+    if (bns_world_now(w) >= c->cfg->run_ns)
+        return;
+    if (strike && s->up && !s->stopping)
+        (void)bns_world_call(w, s->id, stop_server, s); /* false: it is paused */
+    bns_world_at(w, bns_world_now(w) + STOP_TICK_NS, stop_turn, c);
 }
 
 /* Where each server stands, into the trace. */
@@ -388,8 +461,16 @@ static void register_read(struct bns_env *env, void *sm, uint8_t key, bns_cluste
     done(arg, bns_register_value(sm, key));
 }
 
+static void register_close(struct bns_env *env, void *server, void *sm)
+{
+    (void)env;
+    bns_register_close(sm);
+    bns_raft_cluster_closed(server, true);
+}
+
 const struct bns_cluster_subject bns_cluster_registers = {
     .open = register_open,
+    .close = register_close,
     .ops = bns_register_ops,
     .applied = register_index,
     .propose = register_propose,
@@ -411,6 +492,15 @@ struct bns_raft_cluster_config bns_raft_cluster_swarm(uint64_t seed)
     cfg.snapshot_entries = bns_prng_range(&p, 10, 200);
     cfg.trailing_entries = bns_prng_range(&p, 1, 50);
     cfg.world = bns_world_swarm(seed, cfg.servers, cfg.servers, false);
+    bns_prng_seed(&p,
+                  seed ^ UINT64_C(0x570b5)); /* a stream of its own: drawn later than the rest */
+    cfg.stop = bns_prng_chance(&p, 0.3) ? bns_prng_double(&p) * 0.05 : 0;
+    cfg.world.nemesis.oom = bns_prng_chance(&p, 0.3) ? bns_prng_double(&p) * 0.01 : 0;
+    if (bns_prng_chance(&p, 0.3)) {
+        cfg.world.nemesis.full = bns_prng_double(&p) * 0.02;
+        cfg.world.nemesis.full_max_ns = bns_prng_range(&p, 100 * BNS_MS, 10 * BNS_SEC);
+        cfg.reserve_bytes = bns_prng_chance(&p, 0.5) ? 64 * 1024 : 0;
+    }
     return cfg;
 }
 
@@ -475,6 +565,8 @@ static void run(struct cluster *c)
         c->ops[i].client = i;
         bns_world_at(c->w, BNS_MS * (i + 1), client_turn, &c->ops[i]);
     }
+    if (c->cfg->stop > 0)
+        bns_world_at(c->w, BNS_SEC, stop_turn, c);
     bns_world_nemesis(c->w, true);
     bad = bns_world_run(c->w, c->cfg->run_ns, check, c);
     bns_world_heal(c->w);
@@ -507,6 +599,7 @@ bool bns_raft_cluster_run(uint64_t seed, const struct bns_raft_cluster_config *c
     BNS_ASSERT(cfg->servers <= SERVERS_MAX && cfg->clients <= CLIENTS_MAX);
     c->cfg = cfg;
     c->out = out;
+    bns_prng_seed(&c->stop_prng, seed ^ UINT64_C(0x570b));
     c->history = bns_alloc_array(a, OPS_MAX, sizeof *c->history);
     c->by_id = bns_alloc_zero(a, OPS_MAX * sizeof *c->by_id);
     BNS_ASSERT(c->history != NULL && c->by_id != NULL);

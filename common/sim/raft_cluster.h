@@ -4,7 +4,8 @@
  * that can be seen as registers (etcd-lite's store: a key each). Server code is the production
  * code: raft_node, core, WAL, snapshot files, RPC. Clients are harness events: they put,
  * compare-and-set and read linearizably at a member of their choice, and record a history for the
- * checker. After every event of the world the invariants are looked at; at the end faults stop,
+ * checker. Servers are also stopped in good order in the middle of it all, run out of memory and out
+ * of disk. After every event of the world the invariants are looked at; at the end faults stop,
  * progress is demanded, and the history is checked.
  *
  * Thread: one. Memory: malloc through the world's allocator; all back at free.
@@ -18,11 +19,16 @@
 /* Tells the harness that command `id` was applied on this server (index 0: not known). */
 void bns_raft_cluster_applied(void *server, uint64_t index, uint64_t id, bool done);
 
+/* The state machine is closed. It has given back all memory when `whole`. */
+void bns_raft_cluster_closed(void *server, bool whole);
+
 typedef void bns_cluster_read_done(void *arg, uint64_t value); /* 0 = never put */
 
 struct bns_cluster_subject {
     int (*open)(struct bns_env *env, void *server, void **sm, struct bns_err *err);
     void (*died)(void *sm); /* the node is gone; may be NULL */
+    /* In good order, behind bns_raft_node_close(); then bns_raft_cluster_closed(). */
+    void (*close)(struct bns_env *env, void *server, void *sm);
     const struct bns_sm_ops *(*ops)(void);
     uint64_t (*applied)(const void *sm);
     /* Then bns_raft_cluster_applied() on this server, or never. */
@@ -43,13 +49,15 @@ struct bns_raft_cluster_config {
     uint64_t run_ns;  /* with faults */
     uint64_t heal_ns; /* then, without */
     uint64_t snapshot_entries, trailing_entries;
+    uint64_t reserve_bytes;
+    double stop; /* chance, every 100 ms, that a server is stopped in good order */
     void (*trace)(void *arg, const char *text);
     void *trace_arg;
 };
 
 struct bns_raft_cluster_result {
     uint64_t trace_hash, events;
-    uint64_t ops_ok, ops_open, snapshots_installed, restarts, applied;
+    uint64_t ops_ok, ops_open, snapshots_installed, restarts, applied, stops;
     char text[2048]; /* why it failed */
 };
 

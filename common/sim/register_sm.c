@@ -148,7 +148,7 @@ static void job_done(struct bns_job *j)
         sm->durable = sm->writing;
         if (sm->install)
             sm->now = sm->writing;
-    } else if (sm->install || sm->job_code == BNS_E_IO) {
+    } else if (sm->job_code == BNS_E_IO) {
         bns_fatal(sm->env, 6, "register_sm: cannot write the checkpoint");
     }
     sm->install = false;
@@ -349,6 +349,13 @@ int bns_register_open(struct bns_env *env, const char *dir, bns_register_fn *fn,
     BNS_ASSERT(len > 0 && (size_t)len < sizeof sm->path);
     *out = sm;
     return load(sm, err);
+}
+
+void bns_register_close(struct bns_register_sm *sm)
+{
+    BNS_ASSERT(sm->done == NULL);
+    install_abort(sm);
+    bns_free(sm->env->alloc, sm);
 }
 
 uint64_t bns_register_value(const struct bns_register_sm *sm, uint8_t key)

@@ -29,6 +29,7 @@ typedef void bns_register_fn(void *arg, uint64_t index, const struct bns_registe
 /* Blocking; loads the checkpoint under dir. */
 BNS_MUST_CHECK int bns_register_open(struct bns_env *env, const char *dir, bns_register_fn *fn,
                                      void *arg, struct bns_register_sm **out, struct bns_err *err);
+void bns_register_close(struct bns_register_sm *sm); /* no call is under way */
 const struct bns_sm_ops *bns_register_ops(void);
 uint64_t bns_register_value(const struct bns_register_sm *sm, uint8_t key); /* 0 = never put */
 uint64_t bns_register_applied(const struct bns_register_sm *sm);

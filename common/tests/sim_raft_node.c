@@ -46,7 +46,7 @@ static void no_seed_breaks_the_cluster(void **state)
 {
     struct bns_raft_cluster_result r;
     uint64_t runs = from_env("BNS_RUNS", 40), first = from_env("BNS_START", 1), ok = 0,
-             restarts = 0;
+             restarts = 0, stops = 0;
 
     (void)state;
     if (getenv("BNS_SEED") != NULL) {
@@ -57,10 +57,11 @@ static void no_seed_breaks_the_cluster(void **state)
         run_seed(seed, &r);
         ok += r.ops_ok;
         restarts += r.restarts;
+        stops += r.stops;
     }
-    print_message("seeds %llu..%llu: %llu operations, %llu starts\n", (unsigned long long)first,
-                  (unsigned long long)(first + runs - 1), (unsigned long long)ok,
-                  (unsigned long long)restarts);
+    print_message("seeds %llu..%llu: %llu operations, %llu starts, %llu stops\n",
+                  (unsigned long long)first, (unsigned long long)(first + runs - 1),
+                  (unsigned long long)ok, (unsigned long long)restarts, (unsigned long long)stops);
     assert_true(ok > runs);
 }
 
