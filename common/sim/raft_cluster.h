@@ -4,7 +4,7 @@
  * that can be seen as registers (etcd-lite's store: a key each). Server code is the production
  * code: raft_node, core, WAL, snapshot files, RPC. Clients are harness events: they put,
  * compare-and-set and read linearizably at a member of their choice, and record a history for the
- * checker. Servers are also stopped in good order in the middle of it all, run out of memory and out
+ * checker. Servers are also stopped in good order in the middle of it all, run out of memory and
  * of disk. After every event of the world the invariants are looked at; at the end faults stop,
  * progress is demanded, and the history is checked.
  *

@@ -165,14 +165,15 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     s->env = env;
     s->opt = opt;
     s->op_timeout_ns = 5 * BNS_SEC + 2 * opt->election_ms * BNS_MS;
-    s->request_seq = (uint64_t)bns_wall_ms(env) << 12; /* further than any earlier run came */
     bns_list_init(&s->ops);
     bns_timer_init(&s->ops_timer, etcd_tasks_timer, s);
     bns_list_init(&s->parked);
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
     *out = s;
-    rv = open_store(s, err);
+    rv = etcd_request_ids(s, err);
+    if (rv == BNS_OK)
+        rv = open_store(s, err);
     if (rv == BNS_OK)
         rv = open_log(s, err);
     if (rv == BNS_OK)

@@ -70,8 +70,9 @@ struct etcd_task {
     void (*start)(struct etcd_task *op); /* the read of the store */
 };
 
-uint64_t etcd_request_id(struct etcd_server *s); /* unique in the cluster */
-void etcd_publish(void *arg);                    /* publish.c; arg: the server */
+uint64_t etcd_request_id(struct etcd_server *s); /* unique in the cluster; not 0 */
+BNS_MUST_CHECK int etcd_request_ids(struct etcd_server *s, struct bns_err *err); /* once, first */
+void etcd_publish(void *arg); /* publish.c; arg: the server */
 
 /* NULL: out of memory, the call has been finished. */
 struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c);

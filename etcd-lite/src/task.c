@@ -225,12 +225,21 @@ static void applied(struct etcd_waiter *w, struct etcd_answer *a)
     etcd_task_answer(t, a);
 }
 
-/* Unique in the cluster: 16 bits of the member, 48 that go on from the time of the start. */
+/* Each life of each member counts from a random 64-bit number. Two ids must never meet: an entry of
+ * another member, or of a former life, would be taken for the write that waits here, and its client
+ * told that it is done. Clocks may be set back and member ids may agree in any of their bits. */
+int etcd_request_ids(struct etcd_server *s, struct bns_err *err)
+{
+    int rv = bns_entropy(s->env, &s->request_seq, sizeof s->request_seq);
+
+    return rv == BNS_OK ? rv : bns_err_set(err, rv, "no entropy for the ids of requests");
+}
+
 uint64_t etcd_request_id(struct etcd_server *s)
 {
-    uint64_t id = (s->opt->self->id << 48) | (++s->request_seq & ((UINT64_C(1) << 48) - 1));
-
-    return id != 0 ? id : etcd_request_id(s);
+    if (++s->request_seq == 0) /* 0 is nobody's */
+        s->request_seq = 1;
+    return s->request_seq;
 }
 
 void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice request)
