@@ -235,7 +235,7 @@ func write(path string, ops []porcupine.Operation, last int64) {
 				e.Value = out.value
 			}
 		}
-		if in.op == "cas" && !out.ok {
+		if in.op == "cas" && !out.ok && !out.unknown {
 			e.Type = "fail"
 		}
 		all = append(all, timed{o.Return, e})
