@@ -89,6 +89,7 @@ static void count(struct bns_grpc_call *c, int status)
 /* The last resort when there is no memory for an answer. */
 static void reset(struct bns_grpc_call *c, uint32_t code)
 {
+    bns_h2_stream_deaf(&c->s); /* what came with the message that failed is not delivered */
     if (nghttp2_submit_rst_stream(c->s.h->session, NGHTTP2_FLAG_NONE, c->s.id, code) != 0)
         bns_h2_doom(c->s.h);
     bns_h2_kick(c->s.h);
@@ -282,7 +283,6 @@ static void start(struct bns_grpc_call *c)
 /* Not taken: HTTP/2's way to say that it may be tried again. */
 static void refuse_stream(struct bns_grpc_call *c)
 {
-    bns_h2_stream_deaf(&c->s);
     reset(c, NGHTTP2_REFUSED_STREAM);
     tell_end(c, BNS_GRPC_END_RESET);
 }

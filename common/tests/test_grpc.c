@@ -502,6 +502,39 @@ static void keepalive_finds_a_dead_client(void **state)
     assert_int_equal(kit_close(&k, NULL), 0);
 }
 
+static void eat_and_finish(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    size_t n = 64u * 1024 * 1024;
+
+    (void)msg;
+    while (n >= 16)
+        n = bns_arena_alloc(bns_grpc_arena(c), n) == NULL ? n / 2 : n;
+    kit_finish(c, BNS_GRPC_INTERNAL, "no room for this text");
+}
+
+/* Goal: a call that used up its memory is reset; the message behind it is not delivered. */
+static void an_answer_without_memory_is_a_reset(void **state)
+{
+    struct bns_grpc_call_options o = {.path = "/bns.Echo/Bidi"};
+    struct bns_grpc_ccall *c = NULL;
+    struct rec r = {.ended = 0};
+    struct kit k;
+
+    (void)state;
+    kit_open(&k, NULL);
+    for (size_t i = 0; i < KIT_METHODS; i++) {
+        if (strcmp(kit_table[i].path, o.path) == 0)
+            kit_table[i].handler.on_message = eat_and_finish;
+    }
+    assert_int_equal(bns_grpc_call_start(k.client, &o, &rec_handler, &r, &c), BNS_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(bns_grpc_ccall_send_copy(c, BNS_LIT("x")), BNS_OK);
+    fake_run_for(&k.f, BNS_SEC);
+    assert_int_equal(r.ended, 1);
+    assert_int_not_equal(r.status, BNS_GRPC_OK);
+    assert_int_equal(kit_close(&k, NULL), 0);
+}
+
 static int sweep_run(int fail_at, bool *fired)
 {
     struct bns_grpc_call_options o = {.path = "/bns.Echo/Unary"};
@@ -561,6 +594,7 @@ int main(void)
         cmocka_unit_test(client_dials_again),
         cmocka_unit_test(freeing_ends_open_calls),
         cmocka_unit_test(keepalive_finds_a_dead_client),
+        cmocka_unit_test(an_answer_without_memory_is_a_reset),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
