@@ -13,6 +13,9 @@
  *     entries that this member has acknowledged: refuse, as with a gap.
  */
 #include "app/raft_node_int.h"
+
+#include <stdio.h>
+
 #include "base/varint.h"
 
 struct replay {
@@ -127,15 +130,17 @@ void bns_rn_conf_default(const struct bns_raft_node *n, struct bns_raft_conf *ou
     }
 }
 
-static int refuse(struct replay *r, uint64_t log, uint64_t data)
+static int refuse(struct replay *r, uint64_t first, uint64_t data)
 {
-    return bns_err_set(
-        r->err, BNS_E_CORRUPT,
-        "the write-ahead log %s %llu, but the data end at index %llu: restore what is "
-        "missing, or, while other members run, remove this member's whole data "
-        "directory and let it catch up",
-        r->seen ? "begins at index" : "is empty: it holds", (unsigned long long)log,
-        (unsigned long long)data);
+    char log[64] = "is empty";
+
+    if (r->seen)
+        (void)snprintf(log, sizeof log, "begins at index %llu", (unsigned long long)first);
+    return bns_err_set(r->err, BNS_E_CORRUPT,
+                       "the write-ahead log %s, but the data end at index %llu: restore what is "
+                       "missing, or, while other members run, remove this member's whole data "
+                       "directory and let it catch up",
+                       log, (unsigned long long)data);
 }
 
 /* Does the log hold the entry that the data stand at? */

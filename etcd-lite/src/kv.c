@@ -38,8 +38,9 @@ void etcd_kv_fatal(struct etcd_kv *kv, int code, const char *text)
     if (kv->dead)
         return;
     kv->dead = true;
-    if (code != BNS_E_OFF)
-        bns_fatal(kv->env, code == BNS_E_CORRUPT ? 4 : 6, text);
+    if (code == BNS_E_OFF)
+        return;
+    bns_fatal(kv->env, code == BNS_E_CORRUPT ? 4 : code == BNS_E_NOMEM ? 1 : 6, text);
 }
 
 void etcd_kv_submit(struct etcd_kv *kv, struct etcd_store_job *j)

@@ -15,7 +15,8 @@
  * Thread:   every call and callback on the env's loop; etcd_kv_open and _close block (start-up,
  *           shut-down).
  * Memory:   requests are borrowed until done; answers own their bytes until released, exactly once.
- * Errors:   a failing store ends the process through bns_fatal (exit 6 input/output, 4 corrupt).
+ * Errors:   a failing store ends the process through bns_fatal (exit 6 input/output, 4 corrupt,
+ *           1 no memory for an apply).
  */
 #ifndef ETCD_KV_H
 #define ETCD_KV_H

@@ -113,7 +113,7 @@ static void apply_ends_the_node_or_succeeds(void **state)
         applied = kvw_apply(&k, ETCD_OP_PUT, &r, NULL);
         if (k.kv == NULL) {
             died++;
-            assert_int_equal(bns_world_exit_code(k.w, 0), 6);
+            assert_int_equal(bns_world_exit_code(k.w, 0), 1);
             assert_true(kvw_up(&k));
             assert_int_equal(etcd_kv_revision(k.kv), before);
             k.index = etcd_kv_applied(k.kv);
