@@ -271,17 +271,16 @@ static bool next_beat(struct bns_raft *r, struct raft_peer *p, struct bns_raft_o
     return true;
 }
 
-static bool want_snapshot(struct raft_peer *p)
+static void want_snapshot(struct raft_peer *p)
 {
     if (!p->heard) { /* it may be down: wait until it answers a heartbeat */
         p->paused = true;
-        return false;
+        return;
     }
     p->state = RAFT_SNAPSHOT;
     p->snap_want = true;
     p->snap_sent = false;
     p->inflight = 0;
-    return true;
 }
 
 static void fill_append(struct bns_raft *r, struct raft_peer *p, struct bns_raft_out *out,
@@ -329,8 +328,10 @@ static bool next_append(struct bns_raft *r, struct raft_peer *p, struct bns_raft
     } else {
         return false;
     }
-    if (p->next - 1 < r->log.snap_index)
-        return want_snapshot(p) && false;
+    if (p->next - 1 < r->log.snap_index) {
+        want_snapshot(p);
+        return false;
+    }
     fill_append(r, p, out, full);
     p->poke = false;
     p->paused = p->state == RAFT_PROBE;
