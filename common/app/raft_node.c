@@ -451,10 +451,10 @@ static void drain(struct bns_raft_node *n)
     for (;;) {
         drain_outputs(n);
         bns_rn_run_applies(n);
+        reads_ready(n); /* confirmed right now, or applied right now */
         if (!n->applied_news)
             break;
         n->applied_news = false;
-        reads_ready(n);
         struct bns_raft_in in = {.kind = BNS_RAFT_IN_APPLIED, .index = n->applied};
         if (bns_raft_step(n->raft, bns_now_ns(n->env), &in) == BNS_E_NOMEM)
             out_of_memory(n);

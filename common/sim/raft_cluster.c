@@ -92,6 +92,8 @@ static void end_op(struct op *o, bool known)
     }
     h->ret = ++o->c->position;
     o->c->out->ops_ok++;
+    if (o->begun_ns > 2 * BNS_SEC && bns_world_now(o->c->w) - o->begun_ns > o->c->out->slowest_ns)
+        o->c->out->slowest_ns = bns_world_now(o->c->w) - o->begun_ns;
 }
 
 void bns_raft_cluster_applied(void *server, uint64_t index, uint64_t id, bool done)

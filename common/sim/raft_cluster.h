@@ -57,6 +57,7 @@ struct bns_raft_cluster_config {
 
 struct bns_raft_cluster_result {
     uint64_t trace_hash, events;
+    uint64_t slowest_ns; /* answered operation, of those begun after 2 s */
     uint64_t ops_ok, ops_open, snapshots_installed, restarts, applied, stops;
     char text[2048]; /* why it failed */
 };

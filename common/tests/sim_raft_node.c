@@ -78,11 +78,31 @@ static void the_same_seed_gives_the_same_trace(void **state)
     }
 }
 
+/* One client, so that nothing but its own read or write moves the members. */
+static void without_faults_nothing_waits_for_a_heartbeat(void **state)
+{
+    struct bns_raft_cluster_config cfg = bns_raft_cluster_swarm(1);
+    struct bns_raft_cluster_result r;
+
+    (void)state;
+    cfg.servers = 3;
+    cfg.clients = 1;
+    cfg.snapshot_entries = 10000;
+    cfg.world = bns_world_calm(3);
+    cfg.stop = 0;
+    assert_true(bns_raft_cluster_run(1, &cfg, &r));
+    print_message("slowest of %llu operations: %llu us\n", (unsigned long long)r.ops_ok,
+                  (unsigned long long)(r.slowest_ns / 1000));
+    assert_true(r.ops_ok > 100);
+    assert_true(r.slowest_ns < 50 * BNS_MS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_seed_gives_the_same_trace),
         cmocka_unit_test(no_seed_breaks_the_cluster),
+        cmocka_unit_test(without_faults_nothing_waits_for_a_heartbeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
