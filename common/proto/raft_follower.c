@@ -89,10 +89,11 @@ void raft_recv_append(struct bns_raft *r, const struct bns_raft_msg *m)
         refuse(r, m);
         return;
     }
-    if (raft_log_bytes(&r->log, r->applied, r->commit) > 2 * r->cfg.uncommitted_bytes_max)
-        last_new = m->index; /* too much is committed and not applied: nothing more until it is */
-    else
-        take_entries(r, m, skip);
+    if (skip < m->entries_count &&
+        raft_log_bytes(&r->log, r->applied, r->commit) > 2 * r->cfg.uncommitted_bytes_max)
+        return; /* too much is committed and not applied. No answer: the leader tries again at its
+                 * heartbeats, where an answer at once would make it send at once */
+    take_entries(r, m, skip);
     if (last_new < r->commit)
         last_new = r->commit; /* that much agrees for certain */
     raft_commit_to(r, m->commit < last_new ? m->commit : last_new);
