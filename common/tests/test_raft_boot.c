@@ -17,13 +17,13 @@ struct rec {
     uint64_t index, term;
 };
 
-struct stub {
+struct fixed_sm {
     struct bns_raft_snapmeta durable;
 };
 
 static void stub_durable(void *sm, struct bns_raft_snapmeta *out)
 {
-    *out = ((struct stub *)sm)->durable;
+    *out = ((struct fixed_sm *)sm)->durable;
 }
 
 static const struct bns_sm_ops stub_ops = {.durable = stub_durable};
@@ -106,7 +106,7 @@ static int open_node(struct bns_vfs *mem, uint64_t index, uint64_t term, struct 
         .peers_count = 3,
         .wal = {.dir = "wal", .segment_bytes_max = 64 * 1024},
     };
-    struct stub sm = {.durable = {.index = index, .term = term}};
+    struct fixed_sm sm = {.durable = {.index = index, .term = term}};
     struct bns_raft_node *n = NULL;
     struct bns_metrics *metrics = NULL;
     struct senv s;
