@@ -2,7 +2,8 @@
  *
  * Progress of a peer (after etcd-io/raft)
  *   PROBE      where its log agrees with ours is not known: one append at a time, the next when it
- *              was answered or when a heartbeat was (`paused` in between)
+ *              was answered or when a heartbeat was (`paused` in between). Only an answer that
+ *              brings `match` forward ends it: repeated ones must not open a window each
  *   REPLICATE  its log agrees up to `match`; appends are sent ahead up to inflight_msgs_max
  *              messages and inflight_bytes_max bytes behind `match`
  *   SNAPSHOT   what it needs is no longer in the log; the driver streams a snapshot, nothing else
@@ -142,15 +143,18 @@ static void probe(struct raft_peer *p, uint64_t next, bool paused)
 
 static void matched(struct bns_raft *r, struct raft_peer *p, uint64_t index)
 {
+    bool agrees = index + 1 >= p->next; /* where a probe had asked */
+    bool news = index > p->match;
+
     if (p->inflight > 0)
         p->inflight--;
-    if (index > p->match)
+    if (news)
         p->match = index;
     if (p->next <= p->match)
         p->next = p->match + 1;
     if (p->match + 1 == p->next)
         p->inflight = 0;
-    if (p->state == RAFT_PROBE) {
+    if (p->state == RAFT_PROBE && agrees && (news || p->next > raft_log_last(&r->log))) {
         p->state = RAFT_REPLICATE;
         p->next = p->match + 1;
         p->paused = false;

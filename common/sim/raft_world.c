@@ -305,7 +305,7 @@ static void trace(struct rw_world *w, const struct rw_event *e)
     const struct bns_raft_msg *m = &e->msg;
     static const char *const names[] = {"timer",   "deliver",  "disk",      "applied",
                                         "snapped", "streamed", "installed", "restart",
-                                        "request", "client",   "fault"};
+                                        "request", "client",   "fault",     "topple"};
 
     (void)fprintf(stderr, "%10.3f ms %s to %u", (double)w->now / 1e6, names[e->kind], e->to + 1);
     if (e->kind == RW_DELIVER)
@@ -354,6 +354,8 @@ static void node_event(struct rw_world *w, struct rw_event *e)
         rw_client_request(w, n, e);
     } else if (n->raft == NULL || (!from_outside && e->life != n->life)) {
         /* void */
+    } else if (e->kind == RW_TOPPLE) {
+        rw_topple(w, n);
     } else if (n->paused_until > w->now) {
         rw_schedule(w, e, n->paused_until);
         return;
@@ -450,6 +452,7 @@ static bool world_open(struct rw_world *w)
     w->disk = bns_prng_split(&root);
     w->load = bns_prng_split(&root);
     w->fault = bns_prng_split(&root);
+    w->plot = bns_prng_split(&root);
     bns_heap_init(&w->heap, &w->alloc);
     w->leaders = bns_alloc_zero(&w->alloc, RW_TERMS_MAX);
     w->votes = bns_alloc_zero(&w->alloc, (size_t)RW_TERMS_MAX * RW_NODES_MAX);

@@ -90,6 +90,10 @@ static void check_leader(struct rw_world *w, struct rw_node *n)
         return;
     }
     w->res->elections++;
+    if (!w->healed && bns_prng_chance(&w->plot, w->swarm.topple))
+        (void)rw_event_new(
+            w, RW_TOPPLE, n->i,
+            bns_prng_below(&w->plot, 6 * w->swarm.delay_mean_ns + 2 * w->swarm.disk_ns));
     if (n->i >= w->voters_count)
         rw_fail(w, "learner %u leads", n->i + 1);
     if (w->leaders[r->term] != 0 && w->leaders[r->term] != n->i + 1) {

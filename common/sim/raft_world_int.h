@@ -26,7 +26,8 @@ enum rw_event_kind {
     RW_RESTART,
     RW_REQUEST, /* a client's operation reaches its node; `from` is the client */
     RW_CLIENT,
-    RW_FAULT
+    RW_FAULT,
+    RW_TOPPLE /* a fresh leader falls */
 };
 
 /* The state machine: a running digest of all applied entries and the last write of each key. */
@@ -132,6 +133,7 @@ struct rw_swarm {
     int64_t drift_ppm;
     uint32_t data_max, msg_bytes_max, inflight_msgs_max, batch_max;
     double read_share;
+    double topple; /* how often a fresh leader falls before it has done much */
 };
 
 struct rw_committed {
@@ -148,7 +150,7 @@ struct rw_world {
     uint64_t memory, memory_max;
     struct bns_raft_world_options opt;
     struct bns_raft_world_result *res;
-    struct bns_prng net, disk, load, fault;
+    struct bns_prng net, disk, load, fault, plot;
     struct rw_swarm swarm;
     uint64_t now;
     struct bns_heap heap;
@@ -193,6 +195,7 @@ bool rw_failed(const struct rw_world *w);
 void rw_net_send(struct rw_world *w, struct rw_event *e); /* takes e */
 void rw_net_stream(struct rw_world *w, struct rw_node *n, uint32_t to);
 void rw_fault(struct rw_world *w);
+void rw_topple(struct rw_world *w, struct rw_node *n);
 void rw_heal(struct rw_world *w);
 void rw_swarm_draw(struct rw_world *w);
 

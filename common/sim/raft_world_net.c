@@ -186,6 +186,22 @@ void rw_fault(struct rw_world *w)
     rw_schedule(w, &w->fault_ev, w->now + 1 + bns_prng_below(&w->fault, 2 * s->fault_every_ns));
 }
 
+/* Leaders that fall before they have done much leave logs that differ (Raft paper, figure 8). */
+void rw_topple(struct rw_world *w, struct rw_node *n)
+{
+    uint64_t with = bns_prng_below(&w->plot, 1u << w->nodes_count) | 1u << n->i;
+
+    if (w->healed)
+        return;
+    if (bns_prng_chance(&w->plot, 0.5)) {
+        crash(w, n->i);
+        return;
+    }
+    for (uint32_t a = 0; a < w->nodes_count; a++)
+        for (uint32_t b = 0; b < w->nodes_count; b++)
+            w->links[a][b].cut = (with >> a & 1) != (with >> b & 1);
+}
+
 void rw_heal(struct rw_world *w)
 {
     bool house = bns_prng_chance(&w->fault, 0.5);
@@ -250,6 +266,10 @@ void rw_swarm_draw(struct rw_world *w)
     s->inflight_msgs_max = (uint32_t)bns_prng_range(p, 1, 64);
     s->batch_max = bns_prng_chance(p, 0.3) ? 8 : 1;
     s->read_share = bns_prng_double(p) * 0.7;
+    if (w->opt.seed % 4 == 0) { /* the others stay as they were when they were written down */
+        s->topple = bns_prng_double(&w->plot);
+        s->msg_bytes_max = (uint32_t)bns_prng_range(&w->plot, 200, 400);
+    }
     for (uint32_t i = 0; i < w->nodes_count; i++)
         w->nodes[i].drift_ppm =
             s->drift_ppm == 0

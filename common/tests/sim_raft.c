@@ -136,6 +136,8 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0x2, "heartbeat answers let probes and pokes overrun the window"},
         {0x17, "a probe moved its next index, so that back-off stood still"},
         {0x777, "a batch was applied across the installation of a snapshot"},
+        {0x1314317, "each repeated answer ended a probe and opened a window of appends"},
+        {0x1314e12, "a follower that took nothing answered, and was sent more at once"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
