@@ -135,6 +135,9 @@ static void strike_partition(struct bns_world *w)
         break;
     }
     bns_world_note(w, "partition %x%s", side, one_way ? " one way" : "");
+    sim_record(w, BNS_TRACE_FAULT, BNS_TRACE_NONE,
+               &(struct bns_trace_event){
+                   .peer = BNS_TRACE_NONE, .id = side, .bytes = one_way, .text = "partition"});
     bns_world_partition(w, side);
     for (unsigned a = 0; a < w->cfg.nodes; a++) {
         for (unsigned b = 0; b < w->cfg.nodes && one_way; b++) {
@@ -222,6 +225,7 @@ static void strike_rot(struct bns_world *w, struct sim_node *n)
     if (st.is_dir || st.size == 0)
         return;
     bns_world_note(w, "%s rot in %s", n->host, path);
+    bns_world_record_event(w, BNS_TRACE_FAULT, n->id, 0, "disk: rot");
     if (bns_vfs_mem_flip(n->vfs, path, bns_prng_below(p, st.size),
                          (uint8_t)(1u << bns_prng_below(p, 8))) != BNS_OK)
         bns_world_note(w, "rot missed");
@@ -229,7 +233,10 @@ static void strike_rot(struct bns_world *w, struct sim_node *n)
 
 static void room_again(struct sim_event *e)
 {
-    sim_node_disk(&((struct bns_world *)e->ctx)->nodes[e->n]);
+    struct bns_world *w = e->ctx;
+
+    sim_node_disk(&w->nodes[e->n]);
+    bns_world_record_event(w, BNS_TRACE_FAULT, (unsigned)e->n, 0, "disk: room again");
 }
 
 /* The disk is as full as it is, until later. */
@@ -238,6 +245,7 @@ static void strike_full(struct bns_world *w, struct sim_node *n)
     uint64_t ns = bns_prng_below(&w->prng_nemesis, w->cfg.nemesis.full_max_ns + 1);
 
     bns_world_note(w, "%s disk full", n->host);
+    bns_world_record_event(w, BNS_TRACE_FAULT, n->id, 0, "disk: full");
     bns_vfs_mem_config(n->vfs)->capacity_bytes = bns_vfs_mem_stats(n->vfs).used_bytes + 1;
     sim_at(w, NULL, w->now + ns, "room", room_again, w)->n = n->id;
 }
@@ -252,14 +260,18 @@ static void strike_server(struct bns_world *w, unsigned id)
         strike_crash(w, id);
     if (bns_prng_chance(p, f->pause))
         bns_world_pause(w, id, bns_prng_below(p, f->pause_max_ns + 1));
-    if (bns_prng_chance(p, f->jump))
+    if (bns_prng_chance(p, f->jump)) {
         bns_world_jump(w, id, (int64_t)bns_prng_below(p, 120001) - 60000);
+        bns_world_record_event(w, BNS_TRACE_FAULT, id, 0, "clock: jump");
+    }
     if (bns_prng_chance(p, f->reset))
         bns_world_reset_one(w, id, bns_prng_chance(p, f->half_open));
     if (f->full > 0 && bns_prng_chance(p, f->full))
         strike_full(w, n);
-    if (f->oom > 0 && bns_prng_chance(p, f->oom))
+    if (f->oom > 0 && bns_prng_chance(p, f->oom)) {
         bns_test_heap_fail_at(n->heap, 1 + (int)bns_prng_below(p, 100));
+        bns_world_record_event(w, BNS_TRACE_FAULT, id, 0, "memory: an allocation will fail");
+    }
     if (id < w->cfg.victims && n->state == BNS_NODE_UP && bns_prng_chance(p, w->cfg.disk.rot))
         strike_rot(w, n);
     for (unsigned to = 0; to < w->cfg.nodes && f->clog > 0; to++) {
@@ -275,10 +287,12 @@ static void tick(struct sim_event *e)
     struct bns_prng *p = &w->prng_nemesis;
 
     w->tick = sim_at(w, NULL, w->now + TICK_NS, "tick", tick, w);
-    if (!w->partitioned && bns_prng_chance(p, f->partition))
+    if (!w->partitioned && bns_prng_chance(p, f->partition)) {
         strike_partition(w);
-    else if (w->partitioned && bns_prng_chance(p, f->partition_end))
+    } else if (w->partitioned && bns_prng_chance(p, f->partition_end)) {
+        bns_world_record_event(w, BNS_TRACE_FAULT, BNS_TRACE_NONE, 0, "partition ends");
         bns_world_connect_all(w);
+    }
     if (bns_prng_chance(p, f->crash_all)) {
         for (unsigned id = 0; id < w->cfg.servers; id++)
             strike_crash(w, id);
@@ -307,6 +321,7 @@ void bns_world_heal(struct bns_world *w)
     struct bns_world_config calm = bns_world_calm(w->cfg.nodes);
 
     bns_world_note(w, "heal");
+    bns_world_record_event(w, BNS_TRACE_FAULT, BNS_TRACE_NONE, 0, "heal");
     bns_world_nemesis(w, false);
     bns_world_connect_all(w);
     w->cfg.net = calm.net;

@@ -60,18 +60,40 @@ bool sim_path_blocked(const struct bns_world *w, unsigned from, unsigned to)
     return to == HOST_NONE || w->blocked[from][to] || w->nodes[to].state == BNS_NODE_OFF;
 }
 
-static void segments_free(struct bns_world *w, struct bns_list *list)
+/* What happens to a segment between two machines, for the record. */
+static void record(struct link *k, unsigned from_side, enum bns_trace_kind kind,
+                   const struct segment *s)
+{
+    unsigned from = k->half[from_side].host;
+    unsigned to = k->half[1 - from_side].host;
+    bool out = kind == BNS_TRACE_SEND;
+    char text[16];
+
+    if (k->w->record == NULL || from == to || to == HOST_NONE)
+        return;
+    (void)snprintf(text, sizeof text, s->fin ? ":%u fin" : ":%u", k->half[1].port); /* fits */
+    sim_record(k->w, kind, out ? from : to,
+               &(struct bns_trace_event){
+                   .peer = out ? to : from, .id = s->id, .bytes = s->len, .text = text});
+}
+
+static void segments_free(struct link *k, unsigned i, struct bns_list *list)
 {
     struct bns_list *l;
 
-    while ((l = bns_list_pop(list)) != NULL)
-        bns_free(w->alloc, BNS_CONTAINER(l, struct segment, node));
+    while ((l = bns_list_pop(list)) != NULL) {
+        struct segment *s = BNS_CONTAINER(l, struct segment, node);
+
+        if (list == &k->pipe[i].flying)
+            record(k, i, BNS_TRACE_DROP, s);
+        bns_free(k->w->alloc, s);
+    }
 }
 
 static void pipe_clear(struct link *k, unsigned i)
 {
-    segments_free(k->w, &k->pipe[i].flying);
-    segments_free(k->w, &k->pipe[i].received);
+    segments_free(k, i, &k->pipe[i].flying);
+    segments_free(k, i, &k->pipe[i].received);
     k->pipe[i].bytes = 0;
     sim_cancel(k->w, k->pipe[i].deliver);
     k->pipe[i].deliver = NULL;
@@ -168,6 +190,7 @@ static void deliver(struct sim_event *e)
     }
     p->blocked_since = 0;
     bns_list_del(&s->node);
+    record(k, i, BNS_TRACE_RECV, s);
     sim_mix(w, s->len);
     sim_mix(w, bns_crc32c(0, s->bytes, s->len));
     if (k->half[1 - i].ep != NULL) {
@@ -205,6 +228,8 @@ static void segment_send(struct endpoint *ep, struct segment *s)
     p->last_at = s->at;
     p->bytes += s->len;
     bns_list_push(&p->flying, &s->node);
+    s->id = ++k->w->message_last;
+    record(k, ep->side, BNS_TRACE_SEND, s);
     deliver_next(k, ep->side);
 }
 

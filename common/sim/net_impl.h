@@ -9,6 +9,7 @@
 struct segment {
     struct bns_list node;
     uint64_t at;
+    uint64_t id; /* for the record */
     size_t len;
     bool fin;
     uint8_t bytes[];

@@ -346,15 +346,32 @@ static const struct bns_env_ops env_ops = {
     .fatal = env_fatal,
 };
 
+static const char *const fault_names[] = {
+    [BNS_VFAULT_NONE] = "",
+    [BNS_VFAULT_EIO] = "disk: I/O error",
+    [BNS_VFAULT_NOSPACE] = "disk: no space",
+    [BNS_VFAULT_SHORT] = "disk: short write",
+    [BNS_VFAULT_POWER] = "power cut in the middle of a call",
+    [BNS_VFAULT_KILL] = "killed in the middle of a call",
+    [BNS_VFAULT_SYNC_LOST] = "disk: lost sync",
+    [BNS_VFAULT_MISDIRECT] = "disk: misdirected write",
+    [BNS_VFAULT_STALE] = "disk: stale read",
+    [BNS_VFAULT_FLIP] = "disk: rotten bit",
+};
+
 static void vfs_hook(void *arg, const struct bns_vfs_mem_event *ev)
 {
     struct sim_node *n = arg;
 
     sim_mix(n->w, ev->op);
     sim_mix(n->w, ev->off ^ (ev->len << 32) ^ ((uint64_t)ev->fault << 60));
-    if (n->w->trace != NULL && ev->fault != BNS_VFAULT_NONE)
-        bns_world_note(n->w, "%s disk fault %d in operation %d on %s", n->host, (int)ev->fault,
-                       (int)ev->op, ev->path);
+    if (ev->op == BNS_VOP_SYNC && n->w->record != NULL)
+        bns_world_record_event(n->w, BNS_TRACE_FSYNC, n->id, 0, ev->path);
+    if (ev->fault == BNS_VFAULT_NONE)
+        return;
+    sim_say(n->w, "%s disk fault %d in operation %d on %s", n->host, (int)ev->fault, (int)ev->op,
+            ev->path);
+    bns_world_record_event(n->w, BNS_TRACE_FAULT, n->id, 0, fault_names[ev->fault]);
 }
 
 void sim_node_init(struct bns_world *w, unsigned id, uint64_t seed)
@@ -403,7 +420,10 @@ void sim_node_disk(struct sim_node *n)
 static void run_start(struct sim_event *e)
 {
     struct sim_node *n = e->node;
-    int rv = n->main.start(&n->env, n->id, n->main.arg);
+    int rv;
+
+    bns_world_record_event(n->w, BNS_TRACE_START, n->id, 0, "");
+    rv = n->main.start(&n->env, n->id, n->main.arg);
 
     if (rv != BNS_OK && sim_live(n) && !bns_vfs_mem_is_off(n->vfs))
         bns_fatal(&n->env, 1, bns_err_name(rv));
@@ -464,6 +484,8 @@ void sim_node_die(struct sim_node *n, bool power, int code, const char *text)
     bool by_itself = code != 0;
 
     bns_world_note(w, "%s %s", n->host, power ? "loses power" : "dies");
+    bns_world_record_event(w, BNS_TRACE_CRASH, n->id, (uint64_t)code,
+                           power ? "no power" : (by_itself ? text : "killed"));
     n->dying = true;
     sim_net_node_died(n, power);
     sim_node_drop_work(n);

@@ -95,12 +95,48 @@ void bns_world_note(struct bns_world *w, const char *fmt, ...)
     va_end(ap);
     for (int i = 0; i < n && i < (int)sizeof text - 1; i++)
         sim_mix(w, (uint64_t)text[i]);
-    if (w->trace != NULL) {
-        char line[300];
-        (void)snprintf(line, sizeof line, "%12.6f # %s", (double)w->now / 1e6,
-                       text); /* cut is fine */
-        w->trace(w->trace_arg, line);
-    }
+    sim_say(w, "%s", text);
+    bns_world_record_event(w, BNS_TRACE_NOTE, BNS_TRACE_NONE, 0, text);
+}
+
+void sim_say(struct bns_world *w, const char *fmt, ...)
+{
+    char line[300];
+    va_list ap;
+    int n;
+
+    if (w->trace == NULL)
+        return;
+    n = snprintf(line, sizeof line, "%12.6f # ", (double)w->now / 1e6); /* fits */
+    va_start(ap, fmt);
+    (void)vsnprintf(line + n, sizeof line - (size_t)n, fmt, ap); /* cut is fine */
+    va_end(ap);
+    w->trace(w->trace_arg, line);
+}
+
+void bns_world_record(struct bns_world *w, struct bns_trace *t)
+{
+    w->record = t;
+    for (unsigned i = 0; i < w->cfg.nodes && t != NULL; i++)
+        bns_trace_node(t, w->nodes[i].host, i < w->cfg.servers);
+}
+
+void sim_record(struct bns_world *w, enum bns_trace_kind kind, unsigned node,
+                const struct bns_trace_event *more)
+{
+    struct bns_trace_event ev = *more;
+
+    ev.t = w->now;
+    ev.kind = kind;
+    ev.node = node;
+    bns_trace_add(w->record, &ev);
+}
+
+void bns_world_record_event(struct bns_world *w, enum bns_trace_kind kind, unsigned node,
+                            uint64_t id, const char *text)
+{
+    sim_record(w, kind, node,
+               &(struct bns_trace_event){.peer = BNS_TRACE_NONE, .id = id, .text = text});
 }
 
 void bns_world_trace(struct bns_world *w, void (*line)(void *arg, const char *text), void *arg)
@@ -314,6 +350,8 @@ static void resume(struct sim_event *e)
 
     if (n->paused_until > w->now)
         return; /* paused again meanwhile */
+    if (n->state == BNS_NODE_UP)
+        bns_world_record_event(w, BNS_TRACE_RESUME, n->id, 0, "");
     BNS_LIST_EACH(l, &n->stalled)
     {
         struct sim_event *late = BNS_CONTAINER(l, struct sim_event, link);
@@ -330,6 +368,7 @@ void bns_world_pause(struct bns_world *w, unsigned id, uint64_t ns)
     if (n->state != BNS_NODE_UP)
         return;
     n->paused_until = w->now + ns;
+    bns_world_record_event(w, BNS_TRACE_PAUSE, id, 0, "");
     sim_at(w, NULL, n->paused_until, "resume", resume, w)->n = id;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/env.h"
 #include "sim/heap.h"
+#include "sim/trace.h"
 #include "sim/vfs_mem.h"
 
 #define BNS_WORLD_NODES_MAX 32
@@ -154,6 +155,13 @@ uint64_t bns_world_events(const struct bns_world *w);
 /* Each event as a line of text, without newline; NULL turns it off. BNS_TRACE=1 in the environment
  * of a test is for the test to look at. */
 void bns_world_trace(struct bns_world *w, void (*line)(void *arg, const char *text), void *arg);
+/* What happens from now on goes into t as well (sim/trace.h), which learns the nodes: to be called
+ * first. t is borrowed for the life of w. Neither kind of trace changes the hash. */
+void bns_world_record(struct bns_world *w, struct bns_trace *t);
+/* The harness adds what it knows: roles, operations of clients. Time is the world's; no-op when
+ * nothing is recorded. */
+void bns_world_record_event(struct bns_world *w, enum bns_trace_kind kind, unsigned node,
+                            uint64_t id, const char *text);
 void bns_world_note(struct bns_world *w, const char *fmt, ...)
     BNS_PRINTF(2, 3); /* into the trace */
 

@@ -70,6 +70,8 @@ struct bns_world {
     uint64_t events;
     void (*trace)(void *arg, const char *text);
     void *trace_arg;
+    struct bns_trace *record; /* may be NULL */
+    uint64_t message_last;    /* number of a segment, for the record */
 };
 
 /* ---- world.c --------------------------------------------------------------------------------- */
@@ -78,6 +80,11 @@ struct sim_event *sim_at(struct bns_world *w, struct sim_node *n, uint64_t at, c
 void sim_cancel(struct bns_world *w, struct sim_event *e); /* NULL is fine */
 void sim_mix(struct bns_world *w, uint64_t v);             /* into the trace hash */
 uint64_t sim_exp(struct bns_prng *p, uint64_t mean);
+/* Into the record, when there is one. */
+void sim_record(struct bns_world *w, enum bns_trace_kind kind, unsigned node,
+                const struct bns_trace_event *more);
+/* A line for who looks on: not mixed into the hash. */
+void sim_say(struct bns_world *w, const char *fmt, ...) BNS_PRINTF(2, 3);
 void sim_reap(struct sim_node *n); /* buries the node if it is dying */
 
 /* ---- node.c ---------------------------------------------------------------------------------- */
