@@ -26,15 +26,17 @@ REFUSED = [  # exit code, what the line says, flags
     (3, "has no scheme", ["--listen-client-urls", ","]),
     (3, "bad port", ["--listen-client-urls", "http://127.0.0.1:65536"]),
     (3, "neither http nor https", ["--listen-client-urls", "unix:///tmp/x.sock"]),
-    (3, "not a numeric address", ["--listen-client-urls", "http://nosuch:0"]),
+    (3, "expected IP in URL for binding (http://nosuch:0)",
+     ["--listen-client-urls", "http://nosuch:0"]),
+    (3, "--listen-peer-urls: expected IP", ["--listen-peer-urls", "http://nosuch:0"]),
     (3, "[::1", ["--listen-client-urls", "http://[::1:0"]),
     (3, "twice", ["--listen-client-urls", "http://127.0.0.1:1,http://127.0.0.1:1"]),
     (3, "one is supported", ["--listen-peer-urls", "http://127.0.0.1:0,http://127.0.0.1:1"]),
     (3, "neither logfmt nor json", ["--log-format", "xml"]),
     (3, "none of debug, info", ["--log-level", "loud"]),
-    (3, "nosuch: not a numeric address",
+    (3, "neither an address nor a name",
      ["--name", "a", "--initial-advertise-peer-urls", "http://127.0.0.1:1", "--listen-peer-urls",
-      "http://127.0.0.1:0", "--initial-cluster", "a=http://127.0.0.1:1,b=http://nosuch:2"]),
+      "http://127.0.0.1:0", "--initial-cluster", "a=http://127.0.0.1:1,b=http://no%20such:2"]),
 ]
 
 

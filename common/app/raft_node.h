@@ -10,6 +10,7 @@
 #define BNS_APP_RAFT_NODE_H
 
 #include "base/env.h"
+#include "io/rpc.h"
 #include "proto/raft.h"
 #include "store/wal.h"
 
@@ -53,8 +54,10 @@ struct bns_sm_ops {
 
 struct bns_raft_peer_addr {
     uint64_t id;
-    char host[64];
+    char host[BNS_HOST_MAX]; /* numeric, or a name */
     uint16_t port;
+    struct bns_endpoint more[BNS_RPC_ADDRS_MAX - 1]; /* of the same member, dialled in turn */
+    size_t more_count;
 };
 
 struct bns_raft_node_config {

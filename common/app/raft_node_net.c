@@ -163,6 +163,8 @@ int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
             .node_id = p->addr.id,
             .host = p->addr.host,
             .port = p->addr.port,
+            .more = p->addr.more,
+            .more_count = p->addr.more_count,
             .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
             .on_down = on_down,
             .arg = p,

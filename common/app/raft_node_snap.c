@@ -223,8 +223,12 @@ static void next_chunk(struct bns_rn_snap_out *o)
 static int dial(struct bns_rn_snap_out *o)
 {
     struct bns_rpc_identity id;
-    struct bns_rpc_peer_config pc = {
-        .node_id = o->peer->addr.id, .host = o->peer->addr.host, .port = o->peer->addr.port};
+    const struct bns_raft_peer_addr *at = &o->peer->addr;
+    struct bns_rpc_peer_config pc = {.node_id = at->id,
+                                     .host = at->host,
+                                     .port = at->port,
+                                     .more = at->more,
+                                     .more_count = at->more_count};
 
     bns_rn_identity(o->n, &id);
     return bns_rpc_peer_new(o->n->env, &id, &pc, &o->link, NULL);

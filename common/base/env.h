@@ -17,6 +17,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/heap.h"
+#include "base/host.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -204,8 +205,9 @@ static inline void bns_listener_close(struct bns_env *e, struct bns_listener *l)
 {
     e->ops->listener_close(l);
 }
-/* Dials host (numeric, or "localhost"). Failure to connect arrives as on_close(code) without
- * on_open; an error here (bad host, no memory) means that no event will come. */
+/* Dials host: numeric, "localhost", or a name, which is looked up at every dial. Failure to connect
+ * arrives as on_close(code) without on_open, BNS_E_NOTFOUND when the name has no address now; an
+ * error here (bad host, no memory) means that no event will come. */
 BNS_MUST_CHECK static inline int bns_net_connect(struct bns_env *e, const char *host, uint16_t port,
                                                  const struct bns_stream_events *ev, void *arg,
                                                  struct bns_stream **out, struct bns_err *err)

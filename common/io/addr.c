@@ -1,4 +1,4 @@
-/* addr.c - numeric addresses to and from the kernel's form. No names are resolved here. */
+/* addr.c - numeric addresses to and from the kernel's form. Names: resolve.c. */
 #include "io/loop.h"
 
 #include <arpa/inet.h>
@@ -22,6 +22,16 @@ int bns_addr_parse(const char *host, uint16_t port, struct sockaddr_storage *out
         return BNS_OK;
     }
     return BNS_E_INVALID;
+}
+
+void bns_addr_set_port(struct sockaddr_storage *a, uint16_t port)
+{
+    uint16_t be = htons(port);
+
+    if (a->ss_family == AF_INET6)
+        memcpy((char *)a + offsetof(struct sockaddr_in6, sin6_port), &be, sizeof be);
+    else if (a->ss_family == AF_INET)
+        memcpy((char *)a + offsetof(struct sockaddr_in, sin_port), &be, sizeof be);
 }
 
 void bns_addr_format(const struct sockaddr_storage *in, struct bns_net_addr *out)

@@ -120,6 +120,18 @@ void bns_tcp_listener_close(struct bns_listener *l);
 #include <netinet/in.h>
 #include <sys/socket.h>
 int bns_addr_parse(const char *host, uint16_t port, struct sockaddr_storage *out, socklen_t *len);
+void bns_addr_set_port(struct sockaddr_storage *a, uint16_t port);
 void bns_addr_format(const struct sockaddr_storage *in, struct bns_net_addr *out);
+
+/* resolve.c: the addresses of a name, one after the other. fn runs once, on the loop, in a later
+ * turn, with BNS_OK or BNS_E_NOTFOUND; it may free the lookup. */
+struct bns_lookup;
+typedef void bns_lookup_fn(void *arg, int code);
+/* BNS_E_NOMEM, BNS_E_INVALID. */
+int bns_lookup_start(struct bns_env_uv *e, const char *host, uint16_t port, bns_lookup_fn *fn,
+                     void *arg, struct bns_lookup **out);
+/* After fn: false when there is no further one. */
+bool bns_lookup_next(struct bns_lookup *l, struct sockaddr_storage *out, socklen_t *len);
+void bns_lookup_free(struct bns_lookup *l); /* fn does not run any more; NULL is fine */
 
 #endif

@@ -100,11 +100,17 @@ void bns_rpc_stream_close(struct bns_rpc_stream *s, int code);
 /* ---- peer: a connection that we dial, and dial again (backoff 50 ms .. 1 s with jitter) ------ */
 struct bns_rpc_peer;
 
+#define BNS_RPC_ADDRS_MAX 4
+
 struct bns_rpc_peer_config {
     uint64_t node_id; /* who must answer; 0 = anyone of the cluster */
-    const char *host; /* copied */
+    const char *host; /* copied; a name is looked up at every dial */
     uint16_t port;
-    uint32_t queue_bytes_max; /* 0 = 16 MiB */
+    /* Further addresses of the same node, copied: a dial that fails is followed by one of the next.
+     * At most BNS_RPC_ADDRS_MAX - 1. */
+    const struct bns_endpoint *more;
+    size_t more_count;
+    uint32_t queue_bytes_max;   /* 0 = 16 MiB */
     void (*on_up)(void *arg);   /* HELLO done; may be NULL */
     void (*on_down)(void *arg); /* was up and is not any more; may be NULL */
     void *arg;

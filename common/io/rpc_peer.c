@@ -1,8 +1,9 @@
 /* rpc_peer.c - the dialling side of the internal RPC: keep a connection up, send, call.
  *
  * Dial, HELLO, up; when it breaks, wait RETRY_MIN_NS doubled up to RETRY_MAX_NS (with jitter, so
- * that nodes that lost one leader do not come back in step) and dial again. A good HELLO resets the
- * wait.
+ * that nodes that lost one leader do not come back in step) and dial again, at the next address
+ * when there are several and the last dial led to nothing. A good HELLO resets the wait. A name
+ * that has no address is told once, until a connection comes up.
  *
  * Calls stand in one of two lists: `waiting` (no connection yet) or `asked`. When a connection
  * breaks, asked ones end with BNS_E_OFF, since nobody knows what became of them; waiting ones wait
@@ -36,7 +37,8 @@ struct bns_rpc_peer {
     struct bns_env *env;
     struct bns_rpc_identity me;
     struct bns_rpc_peer_config cfg;
-    char host[64];
+    struct bns_endpoint at[BNS_RPC_ADDRS_MAX];
+    size_t at_count, at_now;
     struct bns_rpc_conn *c;
     struct bns_timer retry;
     uint64_t retry_ns;
@@ -48,6 +50,7 @@ struct bns_rpc_peer {
     uint64_t warned_ns;
     unsigned depth;
     bool up;
+    bool nameless; /* said that the name has no address */
     bool freed;
 };
 
@@ -229,6 +232,7 @@ static int on_hello(void *owner, const struct bns_hello *h, struct bns_err *err)
             return bns_err_set(err, BNS_E_NOMEM, "no memory for the calls that wait");
     }
     p->up = true;
+    p->nameless = false;
     p->retry_ns = RETRY_MIN_NS;
     enter(p);
     if (p->cfg.on_up != NULL)
@@ -266,14 +270,26 @@ static void dial_later(struct bns_rpc_peer *p)
     p->retry_ns = p->retry_ns * 2 < RETRY_MAX_NS ? p->retry_ns * 2 : RETRY_MAX_NS;
 }
 
+/* What else went wrong the connection has logged, if it is worth it. */
+static void dial_failed(struct bns_rpc_peer *p, int code)
+{
+    if (code == BNS_E_NOTFOUND && !p->nameless) {
+        p->nameless = true;
+        BNS_LOG(p->env->log, BNS_LOG_WARN, "rpc", "a peer's name has no address yet, asking again",
+                BNS_STR("host", p->at[p->at_now].host));
+    }
+    p->at_now = (p->at_now + 1) % p->at_count;
+}
+
 static void on_dead(void *owner, int code)
 {
     struct bns_rpc_peer *p = owner;
     bool was_up = p->up;
 
-    (void)code; /* the connection has logged what is worth it */
     p->c = NULL;
     p->up = false;
+    if (!was_up)
+        dial_failed(p, code);
     dial_later(p);
     enter(p);
     end_all(&p->asked, BNS_E_OFF);
@@ -287,10 +303,11 @@ static const struct bns_rpc_conn_ops conn_ops = {on_hello, on_frame, on_dead};
 static int dial(struct bns_rpc_peer *p, struct bns_err *err)
 {
     struct bns_rpc_conn *c = bns_alloc_zero(p->env->alloc, sizeof *c);
+    const struct bns_endpoint *at = &p->at[p->at_now];
     int rv;
 
     if (c == NULL)
-        return bns_err_set(err, BNS_E_NOMEM, "no memory to dial %s", p->host);
+        return bns_err_set(err, BNS_E_NOMEM, "no memory to dial %s", at->host);
     c->env = p->env;
     c->me = p->me;
     c->ops = &conn_ops;
@@ -298,7 +315,7 @@ static int dial(struct bns_rpc_peer *p, struct bns_err *err)
     c->warned_ns = &p->warned_ns;
     c->queue_max = BNS_RPC_QUEUE_MAX;
     c->dials = true;
-    rv = bns_net_connect(p->env, p->host, p->cfg.port, &bns_rpc_conn_events, c, &c->stream, err);
+    rv = bns_net_connect(p->env, at->host, at->port, &bns_rpc_conn_events, c, &c->stream, err);
     if (rv != BNS_OK) {
         bns_free(p->env->alloc, c);
         return rv;
@@ -316,12 +333,30 @@ static void on_retry(void *arg)
         dial_later(p);
 }
 
+static int addresses(struct bns_rpc_peer *p, const struct bns_rpc_peer_config *cfg,
+                     struct bns_err *err)
+{
+    BNS_ASSERT(cfg->more_count < BNS_RPC_ADDRS_MAX);
+    for (size_t i = 0; i <= cfg->more_count; i++) {
+        const char *host = i == 0 ? cfg->host : cfg->more[i - 1].host;
+        size_t len = strnlen(host, BNS_HOST_MAX);
+
+        if (len == BNS_HOST_MAX)
+            return bns_err_set(err, BNS_E_INVALID, "the address of a peer is too long");
+        memcpy(p->at[i].host, host, len);
+        p->at[i].port = i == 0 ? cfg->port : cfg->more[i - 1].port;
+    }
+    p->at_count = cfg->more_count + 1;
+    p->cfg.host = NULL;
+    p->cfg.more = NULL;
+    return BNS_OK;
+}
+
 int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_identity *id,
                      const struct bns_rpc_peer_config *cfg, struct bns_rpc_peer **out,
                      struct bns_err *err)
 {
     struct bns_rpc_peer *p = bns_alloc_zero(env->alloc, sizeof *p);
-    size_t len = strnlen(cfg->host, sizeof p->host);
     int rv;
 
     if (p == NULL)
@@ -329,7 +364,6 @@ int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_identity *id,
     p->env = env;
     p->me = *id;
     p->cfg = *cfg;
-    p->cfg.host = NULL;
     if (p->cfg.queue_bytes_max == 0)
         p->cfg.queue_bytes_max = BNS_RPC_QUEUE_MAX;
     p->retry_ns = RETRY_MIN_NS;
@@ -337,12 +371,9 @@ int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_identity *id,
     bns_list_init(&p->asked);
     bns_hmap_init(&p->calls, env->alloc);
     bns_timer_init(&p->retry, on_retry, p);
-    if (len == sizeof p->host) {
-        rv = bns_err_set(err, BNS_E_INVALID, "the address of a peer is too long");
-        goto fail;
-    }
-    memcpy(p->host, cfg->host, len);
-    rv = dial(p, err);
+    rv = addresses(p, cfg, err);
+    if (rv == BNS_OK)
+        rv = dial(p, err);
     if (rv != BNS_OK)
         goto fail;
     *out = p;

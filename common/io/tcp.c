@@ -4,7 +4,9 @@
  * and what one turn of the loop queued goes out in one sendmsg.
  *
  * States:
- *   DIALING   connect() is on its way; writes queue up
+ *   RESOLVING the host is a name and is looked up; writes queue up; the socket is not used yet
+ *   DIALING   connect() is on its way; writes queue up. An address that does not answer is followed
+ *             by the next one of the name: a new socket takes the place of the old one
  *   OPEN      both ways
  *   CLOSING   the owner closed; what is queued is still written, for as long as the peer takes a
  *             byte every CLOSE_NS
@@ -26,6 +28,7 @@
 #include "io/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
 
@@ -42,7 +45,7 @@
 #define QUEUE_SLICES_KEEP 64u
 #define QUEUE_SLICES_MAX (1u << 20)
 
-enum state { DIALING, OPEN, CLOSING, ENDING, LINGERING, GONE };
+enum state { RESOLVING, DIALING, OPEN, CLOSING, ENDING, LINGERING, GONE };
 
 struct out {
     struct bns_slice bytes;
@@ -54,10 +57,11 @@ struct tcp {
     struct bns_stream base; /* first */
     struct bns_env_uv *e;
     uv_poll_t poll;
-    struct bns_timer timer; /* dial, close, linger */
-    struct bns_list node;   /* e->streams */
-    struct bns_list dirty;  /* e->dirty */
-    struct bns_list ending; /* e->ending */
+    struct bns_lookup *lookup; /* while dialling a name */
+    struct bns_timer timer;    /* dial, close, linger */
+    struct bns_list node;      /* e->streams */
+    struct bns_list dirty;     /* e->dirty */
+    struct bns_list ending;    /* e->ending */
     struct bns_stream_events ev;
     void *arg;
     struct out *q; /* ring of `cap` (a power of two) */
@@ -105,6 +109,7 @@ static int code_of_errno(int e)
 
 /* ---- what we wait for ------------------------------------------------------------------------ */
 static void on_ready(uv_poll_t *h, int status, int events);
+static void dial_next(struct tcp *t, int code);
 
 static void watch(struct tcp *t)
 {
@@ -123,6 +128,7 @@ static void watch(struct tcp *t)
     case LINGERING:
         events = UV_READABLE;
         break;
+    case RESOLVING:
     case ENDING:
     case GONE:
         break;
@@ -223,6 +229,8 @@ static void end(struct tcp *t, int code)
     t->state = ENDING;
     t->code = code;
     bns_timers_stop(&t->e->env, &t->timer);
+    bns_lookup_free(t->lookup);
+    t->lookup = NULL;
     bns_list_del(&t->dirty);
     bns_list_push(&t->e->ending, &t->ending);
     watch(t);
@@ -244,6 +252,8 @@ static void gone(struct tcp *t)
     BNS_ASSERT(t->state != GONE);
     t->state = GONE;
     bns_timers_stop(&t->e->env, &t->timer);
+    bns_lookup_free(t->lookup);
+    t->lookup = NULL;
     bns_list_del(&t->node);
     t->e->conns--;
     uv_close((uv_handle_t *)&t->poll, on_closed);
@@ -282,6 +292,10 @@ static void on_timer(void *arg)
 
     if (t->state == LINGERING) {
         gone(t);
+        return;
+    }
+    if (t->state == DIALING) {
+        dial_next(t, BNS_E_TIMEOUT);
         return;
     }
     t->reset = true;
@@ -402,6 +416,60 @@ static void throw_away(struct tcp *t)
     gone(t);
 }
 
+/* ---- dialling -------------------------------------------------------------------------------- */
+/* A new socket under the same descriptor, so that the poll handle stays. */
+static int renew(struct tcp *t, int family)
+{
+    int e = 0, fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return errno;
+    (void)uv_poll_stop(&t->poll); /* the kernel forgets the old one; cannot fail */
+    t->events = 0;
+    if (dup3(fd, t->fd, O_CLOEXEC) < 0)
+        e = errno;
+    (void)close(fd); /* never used, or known by the other number */
+    if (e == 0)
+        bns_tcp_tune(t->fd);
+    return e;
+}
+
+static int dial(struct tcp *t, const struct sockaddr_storage *a, socklen_t len)
+{
+    t->state = DIALING;
+    if (connect(t->fd, (const struct sockaddr *)a, len) != 0 && errno != EINPROGRESS)
+        return errno;
+    bns_timers_start(&t->e->env, &t->timer, bns_loop_now(&t->e->env) + DIAL_NS);
+    watch(t);
+    return 0;
+}
+
+/* Goes on to the next address of the name; ends the stream with `code` when there is none. */
+static void dial_next(struct tcp *t, int code)
+{
+    struct sockaddr_storage a;
+    socklen_t len;
+
+    while (t->lookup != NULL && bns_lookup_next(t->lookup, &a, &len)) {
+        int e = renew(t, a.ss_family);
+
+        if (e == 0)
+            e = dial(t, &a, len);
+        if (e == 0)
+            return;
+        code = code_of_errno(e);
+    }
+    end(t, code);
+}
+
+static void on_lookup(void *arg, int code)
+{
+    if (code != BNS_OK)
+        end(arg, code);
+    else
+        dial_next(arg, BNS_E_NOTFOUND);
+}
+
 static void connected(struct tcp *t)
 {
     int e = 0;
@@ -410,9 +478,11 @@ static void connected(struct tcp *t)
     if (getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &e, &len) != 0)
         e = errno;
     if (e != 0) {
-        end(t, code_of_errno(e));
+        dial_next(t, code_of_errno(e));
         return;
     }
+    bns_lookup_free(t->lookup);
+    t->lookup = NULL;
     bns_timers_stop(&t->e->env, &t->timer);
     t->state = OPEN;
     if (t->q_count > 0)
@@ -479,7 +549,7 @@ static int tcp_write(struct bns_stream *s, const struct bns_slice *v, size_t n,
     struct tcp *t = tcp_of(s);
     int rv;
 
-    if (t->state != OPEN && t->state != DIALING)
+    if (t->state > OPEN)
         return BNS_E_OFF;
     rv = queue_grow(t, n == 0 ? 1 : n);
     if (rv != BNS_OK)
@@ -513,7 +583,7 @@ static void tcp_close(struct bns_stream *s)
 {
     struct tcp *t = tcp_of(s);
 
-    if (t->state == DIALING) {
+    if (t->state < OPEN) {
         t->reset = true;
         end(t, BNS_OK);
     } else if (t->state == OPEN && t->q_count == 0) {
@@ -623,26 +693,27 @@ int bns_tcp_connect(struct bns_env *env, const char *host, uint16_t port,
     socklen_t len;
     struct tcp *t;
     int fd, rv = bns_addr_parse(host, port, &a, &len);
+    bool named = rv != BNS_OK && bns_host_kind(host) == BNS_HOST_NAME;
 
-    if (rv != BNS_OK)
-        return bns_err_set(err, rv, "%s: not a numeric address", host);
-    fd = socket(a.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (rv != BNS_OK && !named)
+        return bns_err_set(err, rv, "%s: neither an address nor a host name", host);
+    fd = socket(named ? AF_INET : a.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return bns_err_set(err, BNS_E_IO, "cannot make a socket to %s port %u: %s", host,
                            (unsigned)port, strerror(errno));
     bns_tcp_tune(fd);
-    rv = stream_new(e, fd, DIALING, &t);
+    rv = stream_new(e, fd, named ? RESOLVING : DIALING, &t);
     if (rv != BNS_OK) {
         (void)close(fd); /* never used */
         return bns_err_set(err, rv, "cannot dial %s port %u", host, (unsigned)port);
     }
     tcp_set_events(&t->base, ev, arg);
-    if (connect(fd, (struct sockaddr *)&a, len) != 0 && errno != EINPROGRESS) {
-        end(t, code_of_errno(errno));
-    } else {
-        bns_timers_start(env, &t->timer, bns_loop_now(env) + DIAL_NS);
-        watch(t);
-    }
+    if (named)
+        rv = bns_lookup_start(e, host, port, on_lookup, t, &t->lookup);
+    else if ((rv = dial(t, &a, len)) != 0)
+        rv = code_of_errno(rv);
+    if (rv != BNS_OK)
+        end(t, rv);
     *out = &t->base;
     return BNS_OK;
 }

@@ -7,7 +7,8 @@
  * owner
  * is called in an event, and the answer travels back; it may be held up as the SYN was.
  *
- * Addresses: 10.0.0.<id + 1> is node id; localhost, 127.*, ::1 are the node itself.
+ * Addresses: 10.0.0.<id + 1> is node id; localhost, 127.*, ::1 are the node itself. Names are those
+ *            of bns_world_name(); another one has no address, which is told after LOOKUP_NS.
  * May fail:  bad host, port taken, no memory in the node's heap.
  */
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "sim/net_impl.h"
 
 #define DIAL_TIMEOUT_NS (10 * BNS_SEC)
+#define LOOKUP_NS (2 * BNS_MS)
 
 /* ---- dialling -------------------------------------------------------------------------------- */
 
@@ -88,6 +90,14 @@ static void refused(struct sim_event *e)
     dial_failed(k, BNS_E_DROPPED);
 }
 
+static void no_address(struct sim_event *e)
+{
+    struct link *k = e->ctx;
+
+    k->syn = NULL;
+    dial_failed(k, BNS_E_NOTFOUND);
+}
+
 static void synack_arrives(struct sim_event *e)
 {
     struct link *k = e->ctx;
@@ -153,6 +163,32 @@ static int host_find(struct sim_node *n, const char *host, unsigned *out)
     return BNS_OK;
 }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+void bns_world_name(struct bns_world *w, const char *name, unsigned id)
+{
+    size_t at = 0;
+
+    BNS_ASSERT(bns_host_kind(name) == BNS_HOST_NAME);
+    BNS_ASSERT(id < w->cfg.nodes || id == BNS_WORLD_NODES_MAX);
+    while (at < BNS_WORLD_NAMES_MAX && w->names[at][0] != 0 && strcmp(w->names[at], name) != 0)
+        at++;
+    BNS_ASSERT(at < BNS_WORLD_NAMES_MAX);
+    (void)snprintf(w->names[at], sizeof w->names[at], "%s", name); /* its kind says that it fits */
+    w->named[at] = id;
+}
+
+static bool name_known(const struct bns_world *w, const char *name, unsigned *out)
+{
+    for (size_t i = 0; i < BNS_WORLD_NAMES_MAX && w->names[i][0] != 0; i++) {
+        if (strcmp(w->names[i], name) == 0 && w->named[i] != BNS_WORLD_NODES_MAX) {
+            *out = w->named[i];
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint16_t port_free(struct sim_node *n)
 {
     do {
@@ -169,9 +205,14 @@ int sim_connect(struct bns_env *e, const char *host, uint16_t port,
     struct bns_world *w = n->w;
     struct link *k;
     unsigned to;
+    bool unknown = false;
 
-    if (host_find(n, host, &to) != BNS_OK)
-        return bns_err_set(err, BNS_E_INVALID, "%s: not a numeric address", host);
+    if (host_find(n, host, &to) != BNS_OK) {
+        if (bns_host_kind(host) != BNS_HOST_NAME)
+            return bns_err_set(err, BNS_E_INVALID, "%s: neither an address nor a host name", host);
+        to = HOST_NONE;
+        unknown = !name_known(w, host, &to);
+    }
     if (!sim_live(n))
         return bns_err_set(err, BNS_E_OFF, "%s: the node is off", host);
     k = bns_alloc_zero(w->alloc, sizeof *k);
@@ -192,8 +233,11 @@ int sim_connect(struct bns_env *e, const char *host, uint16_t port,
     k->half[0].ep->ev = *ev;
     k->half[0].ep->arg = arg;
     k->dial_until = w->now + DIAL_TIMEOUT_NS;
-    k->syn = sim_at(w, NULL, w->now + sim_latency(w, n->id, to == HOST_NONE ? n->id : to), "syn",
-                    syn_arrives, k);
+    if (unknown)
+        k->syn = sim_at(w, NULL, w->now + LOOKUP_NS, "no-address", no_address, k);
+    else
+        k->syn = sim_at(w, NULL, w->now + sim_latency(w, n->id, to == HOST_NONE ? n->id : to),
+                        "syn", syn_arrives, k);
     *out = &k->half[0].ep->base;
     return BNS_OK;
 }

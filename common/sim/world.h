@@ -19,6 +19,7 @@
 #include "sim/vfs_mem.h"
 
 #define BNS_WORLD_NODES_MAX 32
+#define BNS_WORLD_NAMES_MAX 32
 #define BNS_WORLD_WALL_MS INT64_C(1700000000000) /* wall clock of every node at virtual 0 */
 
 struct bns_world;
@@ -124,6 +125,9 @@ void bns_world_block(struct bns_world *w, unsigned from, unsigned to, bool block
 void bns_world_partition(struct bns_world *w, uint32_t side); /* bit set: other side than clear */
 void bns_world_connect_all(struct bns_world *w);              /* no blocks, no clogs */
 void bns_world_clog(struct bns_world *w, unsigned from, unsigned to, uint64_t ns);
+/* From now on `name` means node id to everyone who dials it (connections stay); an id of
+ * BNS_WORLD_NODES_MAX takes the name away. At most BNS_WORLD_NAMES_MAX names. */
+void bns_world_name(struct bns_world *w, const char *name, unsigned id);
 void bns_world_reset_one(struct bns_world *w, unsigned id, bool half_open);
 size_t bns_world_links(const struct bns_world *w); /* connections, half dead ones too */
 void bns_world_drift(struct bns_world *w, unsigned id, int32_t ppm); /* of both clocks */

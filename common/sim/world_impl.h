@@ -61,6 +61,8 @@ struct bns_world {
     struct sim_node *current;
     struct bns_list links;
     size_t links_count;
+    char names[BNS_WORLD_NAMES_MAX][BNS_HOST_MAX];
+    unsigned named[BNS_WORLD_NAMES_MAX]; /* node ids */
     bool blocked[BNS_WORLD_NODES_MAX][BNS_WORLD_NODES_MAX];
     uint64_t clogged[BNS_WORLD_NODES_MAX][BNS_WORLD_NODES_MAX]; /* until */
     struct bns_prng prng_net, prng_disk, prng_sched, prng_nemesis, prng_work;

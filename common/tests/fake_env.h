@@ -49,6 +49,8 @@ struct fake_env {
     struct bns_heap timers;
     struct bns_list streams, listeners, tasks;
     uint64_t now;
+    const char *nameless; /* dials of this host end as a name without an address */
+    size_t nameless_dials;
     size_t chunk, window;
     uint16_t next_port;
     bool blackhole; /* bytes of dialled streams vanish, no end is told: a half-open link */
@@ -216,12 +218,17 @@ static inline int fake_connect(struct bns_env *e, const char *host, uint16_t por
     struct fake_env *f = fake_of(e);
     struct fake_stream *t, *s;
 
-    (void)host;
     (void)err;
     t = fake_stream_new(f);
     t->dialled = true;
     fake_set_events(&t->base, ev, arg);
     *out = &t->base;
+    if (f->nameless != NULL && strcmp(host, f->nameless) == 0) {
+        f->nameless_dials++;
+        t->refused = true;
+        fake_end(t, BNS_E_NOTFOUND);
+        return BNS_OK;
+    }
     BNS_LIST_EACH(n, &f->listeners)
     {
         struct bns_listener *l = BNS_CONTAINER(n, struct bns_listener, node);

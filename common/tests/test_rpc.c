@@ -280,6 +280,39 @@ static void a_call_that_never_finds_a_connection_times_out(void **state)
     rig_end(&r);
 }
 
+static void the_next_address_is_dialled_and_a_missing_name_is_told_once(void **state)
+{
+    const struct bns_endpoint more[] = {{.host = "127.0.0.1", .port = 1}, {.host = "127.0.0.1"}};
+    struct bns_endpoint at[2];
+    struct rig r;
+    struct bns_rpc_identity me = identity(2);
+    struct bns_rpc_peer_config cfg = {.node_id = 1,
+                                      .host = "gone.test",
+                                      .port = 1,
+                                      .more = at,
+                                      .on_up = on_up,
+                                      .on_down = on_down};
+
+    (void)state;
+    memcpy(at, more, sizeof at);
+    rig_start(&r, 64);
+    cfg.arg = &r;
+    r.f.nameless = "gone.test";
+    assert_int_equal(bns_rpc_peer_new(&r.f.env, &me, &cfg, &r.p, NULL), BNS_OK);
+    fake_run_for(&r.f, 60 * BNS_SEC);
+    assert_in_range(r.f.nameless_dials, 50, 200); /* once a second, not more */
+    assert_int_equal(r.warnings, 1);
+    assert_non_null(strstr(r.last_warning, "gone.test"));
+    bns_rpc_peer_free(r.p);
+
+    at[1].port = r.port;
+    cfg.more_count = 2;
+    assert_int_equal(bns_rpc_peer_new(&r.f.env, &me, &cfg, &r.p, NULL), BNS_OK);
+    fake_run_for(&r.f, 2 * BNS_SEC);
+    assert_int_equal(r.ups, 1); /* the third */
+    rig_end(&r);
+}
+
 static void another_cluster_or_node_is_refused_with_one_warning_a_minute(void **state)
 {
     static const struct {
@@ -611,6 +644,7 @@ int main(void)
         cmocka_unit_test(a_half_open_connection_is_found_and_dialled_again),
         cmocka_unit_test(a_call_ends_at_its_deadline_and_a_late_answer_is_ignored),
         cmocka_unit_test(a_call_that_never_finds_a_connection_times_out),
+        cmocka_unit_test(the_next_address_is_dialled_and_a_missing_name_is_told_once),
         cmocka_unit_test(another_cluster_or_node_is_refused_with_one_warning_a_minute),
         cmocka_unit_test(a_lost_server_fails_what_was_asked_and_comes_back),
         cmocka_unit_test(a_peer_may_be_freed_inside_its_own_callback),

@@ -292,7 +292,8 @@ static void dials_that_fail_say_why(void **state)
         {"no power", "10.0.0.1", true, false, BNS_OK, BNS_E_TIMEOUT},
         {"blocked", "10.0.0.1", false, true, BNS_OK, BNS_E_TIMEOUT},
         {"no such machine", "10.0.0.77", false, false, BNS_OK, BNS_E_TIMEOUT},
-        {"not numeric", "example", false, false, BNS_E_INVALID, 0},
+        {"a name without an address", "example", false, false, BNS_OK, BNS_E_NOTFOUND},
+        {"no name", "exam ple", false, false, BNS_E_INVALID, 0},
         {"no address", "10.0.0.256", false, false, BNS_E_INVALID, 0},
     };
 
@@ -312,6 +313,35 @@ static void dials_that_fail_say_why(void **state)
         assert_false(b.open);
         bns_world_free(w);
     }
+}
+
+static void a_name_means_whoever_has_it_when_it_is_dialled(void **state)
+{
+    struct bns_world *w = world(3);
+    struct talk a = {.name = 'a', .port = 99}, b = {.name = 'b', .port = 99};
+
+    (void)state;
+    assert_true(bns_world_call(w, 0, serve, &a));
+    assert_true(bns_world_call(w, 1, serve, &b));
+    for (unsigned i = 0; i < 3; i++) {
+        struct talk c = {.host = "db.test", .port = 99};
+
+        bns_world_name(w, "other.test", 2);
+        bns_world_name(w, "db.test", i < 2 ? i : BNS_WORLD_NODES_MAX);
+        assert_true(bns_world_call(w, 2, dial, &c));
+        assert_int_equal(c.dial_rv, BNS_OK);
+        run_ms(w, 100);
+        assert_int_equal(c.open, i < 2);
+        assert_int_equal(c.closed, i == 2);
+        assert_int_equal(c.code, i < 2 ? BNS_OK : BNS_E_NOTFOUND);
+        assert_int_equal(a.open, true);
+        assert_int_equal(b.open, i > 0);
+        bns_world_kill(w, 2); /* its streams end with this round */
+        run_ms(w, 10);
+        bns_world_restart(w, 2);
+        run_ms(w, 10);
+    }
+    bns_world_free(w);
 }
 
 static void a_killed_peer_resets_a_dark_one_leaves_us_half_open(void **state)
@@ -446,6 +476,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_stops_fills_the_writer_only),
         cmocka_unit_test(a_reset_drops_the_queue_and_tells_both),
         cmocka_unit_test(dials_that_fail_say_why),
+        cmocka_unit_test(a_name_means_whoever_has_it_when_it_is_dialled),
         cmocka_unit_test(a_killed_peer_resets_a_dark_one_leaves_us_half_open),
         cmocka_unit_test(a_short_partition_delays_a_long_one_ends),
         cmocka_unit_test(listeners_have_ports),

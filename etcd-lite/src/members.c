@@ -36,9 +36,11 @@ int etcd_url_parse(const char *url, struct etcd_url *out, struct bns_err *err)
         colon--;
     }
     len = (size_t)(colon - host);
-    if (len == 0 || len >= sizeof out->host || memchr(host, '/', len) != NULL)
-        return bns_err_set(err, BNS_E_INVALID, "URL \"%s\": bad host", url);
-    memcpy(out->host, host, len);
+    if (len < sizeof out->host)
+        memcpy(out->host, host, len);
+    if (bns_host_kind(out->host) == BNS_HOST_BAD)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "URL \"%s\": the host is neither an address nor a name", url);
     out->port = (uint16_t)port;
     return BNS_OK;
 }

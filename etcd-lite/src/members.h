@@ -10,6 +10,7 @@
 #define ETCD_MEMBERS_H
 
 #include "base/err.h"
+#include "base/host.h"
 #include "base/slice.h"
 
 #define ETCD_MEMBERS_MAX 9
@@ -37,11 +38,12 @@ struct etcd_members {
 /* A URL taken apart: "http://host:port"; the host is "127.0.0.1", "::1", "localhost", a name. */
 struct etcd_url {
     bool tls;
-    char host[64];
+    char host[BNS_HOST_MAX];
     uint16_t port;
 };
 
-/* BNS_E_INVALID: no scheme, another scheme than http and https, no port, a path. */
+/* BNS_E_INVALID: no scheme, another scheme than http and https, a host that is neither an address
+ * nor a name, no port, a path. */
 BNS_MUST_CHECK int etcd_url_parse(const char *url, struct etcd_url *out, struct bns_err *err);
 /* "http://a:1,http://b:2", each checked, sorted. */
 BNS_MUST_CHECK int etcd_urls_parse(const char *list, struct etcd_urls *out, struct bns_err *err);

@@ -96,6 +96,26 @@ static int check_values(const struct etcd_options *o, struct bns_err *err)
     return BNS_OK;
 }
 
+/* A name could mean several addresses, or another one tomorrow: etcd refuses it here, so do we. */
+static int listen_urls(const char *flag, const char *list, struct etcd_urls *out,
+                       struct bns_err *err)
+{
+    int rv = urls(flag, list, out, err);
+
+    for (size_t i = 0; rv == BNS_OK && i < out->count; i++) {
+        struct etcd_url u;
+
+        rv = etcd_url_parse(out->url[i], &u, err);
+        if (rv == BNS_OK && strcmp(u.host, "localhost") != 0 &&
+            bns_host_kind(u.host) != BNS_HOST_NUMERIC) {
+            rv =
+                bns_err_set(err, BNS_E_INVALID, "expected IP in URL for binding (%s)", out->url[i]);
+            bns_err_wrap(err, "--%s", flag);
+        }
+    }
+    return rv;
+}
+
 static bool same_urls(const struct etcd_urls *a, const struct etcd_urls *b)
 {
     bool same = a->count == b->count;
@@ -117,11 +137,11 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
     if (o->advertise_client_urls == NULL)
         o->advertise_client_urls = o->listen_client_urls;
     if (rv == BNS_OK)
-        rv = urls("listen-client-urls", o->listen_client_urls, &o->client_urls, err);
+        rv = listen_urls("listen-client-urls", o->listen_client_urls, &o->client_urls, err);
     if (rv == BNS_OK)
         rv = urls("advertise-client-urls", o->advertise_client_urls, &o->advertised, err);
     if (rv == BNS_OK)
-        rv = urls("listen-peer-urls", o->listen_peer_urls, &o->peer_listen, err);
+        rv = listen_urls("listen-peer-urls", o->listen_peer_urls, &o->peer_listen, err);
     if (rv == BNS_OK && o->peer_listen.count > 1)
         rv = bns_err_set(err, BNS_E_INVALID, "--listen-peer-urls: %zu URLs, but one is supported",
                          o->peer_listen.count);

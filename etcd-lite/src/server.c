@@ -64,18 +64,25 @@ static int open_store(struct etcd_server *s, struct bns_err *err)
     return rv;
 }
 
+_Static_assert(ETCD_URLS_MAX <= BNS_RPC_ADDRS_MAX, "every peer URL is dialled");
+
 static int peer_addresses(const struct etcd_members *m, struct bns_raft_peer_addr *out,
                           struct bns_err *err)
 {
     for (size_t i = 0; i < m->count; i++) {
-        struct etcd_url u;
-        int rv = etcd_url_parse(m->member[i].peer_urls.url[0], &u, err);
+        const struct etcd_urls *urls = &m->member[i].peer_urls;
 
-        if (rv != BNS_OK)
-            return rv;
         out[i].id = m->member[i].id;
-        memcpy(out[i].host, u.host, sizeof out[i].host);
-        out[i].port = u.port;
+        out[i].more_count = urls->count - 1;
+        for (size_t k = 0; k < urls->count; k++) {
+            struct etcd_url u;
+            int rv = etcd_url_parse(urls->url[k], &u, err);
+
+            if (rv != BNS_OK)
+                return rv;
+            memcpy(k == 0 ? out[i].host : out[i].more[k - 1].host, u.host, sizeof u.host);
+            *(k == 0 ? &out[i].port : &out[i].more[k - 1].port) = u.port;
+        }
     }
     return BNS_OK;
 }
