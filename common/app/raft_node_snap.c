@@ -185,15 +185,16 @@ static void call(struct bns_rn_snap_out *o, enum kind kind, struct bns_slice dat
 static void chunk_read(void *arg, int code, struct bns_slice chunk)
 {
     struct bns_rn_snap_out *o = arg;
+    struct bns_raft_node *n = o->n;
 
     o->busy = false;
-    o->n->sm_calls--;
-    if (o->dead || o->n->closing) {
-        o->n->ops->snap_close(o->n->sm, o->snap);
+    n->sm_calls--;
+    if (o->dead || n->closing) {
+        n->ops->snap_close(n->sm, o->snap);
         o->snap = NULL;
         if (o->dead)
-            bns_free(bns_rn_alloc(o->n), o);
-        bns_rn_try_close(o->n);
+            bns_free(bns_rn_alloc(n), o);
+        bns_rn_try_close(n);
         return;
     }
     if (code != BNS_OK || chunk.len == 0) {

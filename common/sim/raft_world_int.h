@@ -120,6 +120,7 @@ struct rw_client {
 struct rw_link {
     bool cut;
     uint64_t clog_until;
+    uint64_t last_at; /* healed: the newest delivery */
 };
 
 /* Rates drawn from the seed: some seeds are quiet in one respect and wild in another. */

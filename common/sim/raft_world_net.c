@@ -2,8 +2,8 @@
  *
  * Swarm: each seed draws its own rates first, and many rates are zero in a given seed, so that the
  * faults that mask each other meet alone as well (Groce et al., "Swarm testing", 2012).
- * Network: each message has its own delay, so order is not kept; it may be lost, or come twice. A
- * link may be cut in one direction only, or clogged: what is sent then arrives when the clog ends.
+ * Network: each message has its own delay, so order is not kept; it may be lost, or come twice; after the
+ * healing a link keeps the order. A link may be cut in one direction only, or clogged: what is sent then arrives when the clog ends.
  * Faults that a Raft core cannot survive by design (a disk that forgets what it said was durable)
  * are not drawn here: the WAL's tests own those. So every seed must end live after the healing.
  */
@@ -26,6 +26,11 @@ static void transmit(struct rw_world *w, struct rw_event *e)
 
     if (at < l->clog_until)
         at = l->clog_until + bns_prng_below(&w->net, RW_MS);
+    if (w->healed) {
+        if (at <= l->last_at)
+            at = l->last_at + 1;
+        l->last_at = at;
+    }
     rw_schedule(w, e, at);
 }
 
