@@ -2,10 +2,11 @@
  *
  * Swarm: each seed draws its own rates first, and many rates are zero in a given seed, so that the
  * faults that mask each other meet alone as well (Groce et al., "Swarm testing", 2012).
- * Network: each message has its own delay, so order is not kept; it may be lost, or come twice; after the
- * healing a link keeps the order. A link may be cut in one direction only, or clogged: what is sent then arrives when the clog ends.
- * Faults that a Raft core cannot survive by design (a disk that forgets what it said was durable)
- * are not drawn here: the WAL's tests own those. So every seed must end live after the healing.
+ * Network: each message has its own delay, so order is not kept; it may be lost, or come twice;
+ * after the healing a link keeps the order. A link may be cut in one direction only, or clogged:
+ * what is sent then arrives when the clog ends. Faults that a Raft core cannot survive by design (a
+ * disk that forgets what it said was durable) are not drawn here: the WAL's tests own those. So
+ * every seed must end live after the healing.
  */
 #include "sim/raft_world_int.h"
 

@@ -101,7 +101,7 @@ static void run_ms(uint64_t ms)
     assert_null(bns_world_run(fx.w, bns_world_now(fx.w) + ms * BNS_MS, NULL, NULL));
 }
 
-/* ---- a member that lies ----------------------------------------------------------------------- */
+/* ---- a member that lies ---------------------------------------------------------------------- */
 
 static int liar_start(struct bns_env *env, unsigned id, void *arg)
 {
@@ -258,7 +258,7 @@ static void who_is_no_member_is_refused(void **state)
     bns_world_free(fx.w);
 }
 
-/* ---- a sender's state machine in trouble ------------------------------------------------------ */
+/* ---- a sender's state machine in trouble ----------------------------------------------------- */
 
 static void open_late(void *arg)
 {
@@ -373,7 +373,7 @@ static void close_now(struct bns_env *env, void *arg)
     bns_raft_node_close(fx.node[0], is_closed, NULL);
 }
 
-/* The snapshot that is being opened or read is given back before the node says that it is closed. */
+/* The snapshot that is being opened or read is given back before the node says that it closed. */
 static void a_sender_may_close_at_any_moment(void **state)
 {
     static const enum trouble all[] = {NONE, OPEN_LINGERS, READ_LINGERS};
