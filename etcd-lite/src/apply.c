@@ -121,8 +121,11 @@ static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *
     } else if (p != NULL && r->compaction == NULL) {
         (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* unknown: an empty answer */
     }
-    if (x.changes > 0)
+    if (x.changes > 0) {
         kv->now.revision++;
+        if (rv == BNS_OK)
+            etcd_watch_notify(kv, x.changes);
+    }
     return rv;
 }
 

@@ -238,6 +238,8 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     bns_buf_init(&kv->compact.cursor, kv->alloc, SIZE_MAX);
     init_metrics(kv);
     rv = etcd_store_open(env, cfg->dir, on_row, kv, &kv->store, &kv->now, err);
+    if (rv == BNS_OK && etcd_watch_hub_new(kv) != BNS_OK)
+        rv = bns_err_set(err, BNS_E_NOMEM, "%s: no memory for watches", cfg->dir);
     if (rv != BNS_OK) {
         etcd_kv_close(kv);
         return rv;
@@ -256,6 +258,7 @@ void etcd_kv_close(struct etcd_kv *kv)
     BNS_ASSERT(kv->jobs == 0 || kv->dead);
     while (!bns_list_empty(&kv->physical))
         etcd_pending_free(BNS_CONTAINER(bns_list_pop(&kv->physical), struct etcd_pending, node));
+    etcd_watch_hub_free(kv);
     rows_put(kv->alloc, kv->rows, kv->rows_count);
     etcd_eval_free(&kv->apply.eval);
     bns_arena_free(&kv->apply.arena);
@@ -281,6 +284,7 @@ void etcd_kv_drain(struct etcd_kv *kv, void (*done)(void *arg), void *arg)
     kv->drained = done;
     kv->drained_arg = arg;
     etcd_reads_refuse(kv);
+    etcd_watch_stop(kv);
     bns_timer_stop(kv->env, &kv->flush);
     etcd_kv_flush(kv);
     etcd_kv_check_drained(kv);

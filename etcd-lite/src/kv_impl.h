@@ -166,12 +166,15 @@ struct etcd_install {
 
 #define ETCD_MEMBER_SLOTS 32
 
+struct etcd_watch_hub;
+
 struct etcd_kv {
     struct bns_env *env;
     const struct bns_alloc *alloc;
     struct etcd_store *store;
     struct etcd_index index;
     struct etcd_cache cache;
+    struct etcd_watch_hub *watch;
     uint64_t quota_bytes, queue_bytes, read_bytes;
     bool dead, stopping;
 
@@ -240,6 +243,14 @@ void etcd_sm_apply(void *sm, const struct bns_raft_entry *e, size_t n, bns_sm_do
 struct etcd_status etcd_compact_apply(struct etcd_kv *kv, int64_t at);
 void etcd_compact_kick(struct etcd_kv *kv);   /* goes on when nothing stands in the way */
 void etcd_compact_resume(struct etcd_kv *kv); /* what a restart or a snapshot left unfinished */
+
+/* watch.c: what the store tells the watches */
+BNS_MUST_CHECK int etcd_watch_hub_new(struct etcd_kv *kv);
+void etcd_watch_hub_free(struct etcd_kv *kv);
+void etcd_watch_notify(struct etcd_kv *kv, uint32_t changes); /* the last rows are a revision */
+void etcd_watch_installed(struct etcd_kv *kv);
+bool etcd_watch_reading(const struct etcd_kv *kv); /* the store is being asked */
+void etcd_watch_stop(struct etcd_kv *kv);
 
 /* kv_snap.c */
 void etcd_install_kick(struct etcd_kv *kv); /* goes on when no read is in the way */

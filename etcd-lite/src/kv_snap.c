@@ -258,6 +258,7 @@ static void install_over(struct etcd_kv *kv, int code)
         etcd_compact_resume(kv);
     else
         etcd_compact_kick(kv); /* the old store goes on where it was */
+    etcd_watch_installed(kv);
     etcd_reads_pump(kv);
     done(arg, code);
 }
@@ -327,7 +328,8 @@ void etcd_install_kick(struct etcd_kv *kv)
 
     if (!in->active || in->submitted || kv->dead || in->job.kind != ETCD_STORE_INSTALL_END)
         return;
-    if (!bns_list_empty(&kv->pendings) || kv->compact.submitted || kv->hashing > 0)
+    if (!bns_list_empty(&kv->pendings) || kv->compact.submitted || kv->hashing > 0 ||
+        etcd_watch_reading(kv))
         return;
     in->submitted = true;
     etcd_kv_submit(kv, &in->job);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "server.h"
+#include "watch.h"
 
 static void set(struct etcd_server *s, const char *name, const char *help, double v)
 {
@@ -47,6 +48,7 @@ static void refresh(void *arg)
 {
     struct etcd_server *s = arg;
     struct bns_raft_status st;
+    struct etcd_watch_stats ws;
     struct rusage ru = {0};
 
     bns_raft_node_status(s->node, &st);
@@ -69,6 +71,13 @@ static void refresh(void *arg)
         (double)etcd_kv_revision(s->kv));
     set(s, "etcd_debugging_mvcc_compact_revision", "Revision of the last compaction.",
         (double)etcd_kv_compacted(s->kv));
+    etcd_watch_stats(s->kv, &ws);
+    set(s, "etcd_debugging_mvcc_watch_stream_total", "Watch streams open.", (double)ws.streams);
+    set(s, "etcd_debugging_mvcc_watcher_total", "Watches.", (double)ws.watches);
+    set(s, "etcd_debugging_mvcc_slow_watcher_total", "Watches with events still to be sent.",
+        (double)ws.slow);
+    set(s, "etcd_debugging_mvcc_pending_events_total", "Events read for watches, not sent yet.",
+        (double)ws.pending);
     set(s, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
     set(s, "process_open_fds", "Open file descriptors.", open_files());
     if (getrusage(RUSAGE_SELF, &ru) == 0)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "app/config.h"
+#include "base/time.h"
 
 #define ETCD_API_VERSION "3.6.0"
 
@@ -30,6 +31,7 @@ static void defaults(struct etcd_options *o)
         .txn_ops_max = 128,
         .request_bytes_max = 1536 * 1024,
         .streams_max = UINT32_MAX,
+        .watch_progress_ns = 600 * BNS_SEC,
     };
 }
 
@@ -85,6 +87,9 @@ static int check_values(const struct etcd_options *o, struct bns_err *err)
     if (o->snapshot_count == 0 || o->streams_max == 0 || o->streams_max > UINT32_MAX)
         return bns_err_set(err, BNS_E_INVALID,
                            "--snapshot-count and --max-concurrent-streams must be positive");
+    if (o->watch_progress_ns < BNS_MS || o->watch_progress_ns > 366 * 86400 * BNS_SEC)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--watch-progress-notify-interval must lie between 1ms and a year");
     if (strcmp(o->log_format, "logfmt") != 0 && strcmp(o->log_format, "json") != 0)
         return bns_err_set(err, BNS_E_INVALID, "--log-format \"%s\" is neither logfmt nor json",
                            o->log_format);
@@ -226,6 +231,10 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
         {"max-txn-ops", 0, BNS_VALUE_U64, &o->txn_ops_max, "operations in one transaction", NULL},
         {"max-request-bytes", 0, BNS_VALUE_U64, &o->request_bytes_max, "bytes of one write", NULL},
         {"max-concurrent-streams", 0, BNS_VALUE_U64, &o->streams_max, "per connection", NULL},
+        {"watch-progress-notify-interval", 0, BNS_VALUE_DURATION, &o->watch_progress_ns,
+         "between two progress notices of a watch", NULL},
+        {"experimental-watch-progress-notify-interval", 0, BNS_VALUE_DURATION,
+         &o->watch_progress_ns, "its name in older releases", NULL},
         {"unsafe-no-fsync", 0, BNS_VALUE_BOOL, &o->unsafe_no_fsync,
          "lose data on power loss, for tests", NULL},
         {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,

@@ -18,6 +18,7 @@ struct etcd_options {
     const char *log_level, *log_format, *ports_file, *config_file;
     uint64_t heartbeat_ms, election_ms;
     uint64_t snapshot_count;
+    uint64_t watch_progress_ns; /* between two progress notices of a watch */
     uint64_t quota_bytes;
     uint64_t txn_ops_max, request_bytes_max, streams_max;
     bool unsafe_no_fsync, insecure;

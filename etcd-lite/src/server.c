@@ -22,6 +22,7 @@ static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t 
     (void)role;
     s->term = term;
     s->leader = leader;
+    etcd_watch_leader(s);
     if (leader == 0 || s->serving)
         return;
     s->serving = true;
@@ -136,6 +137,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
     if (rv == BNS_OK)
         rv = etcd_cluster_service(s);
     if (rv == BNS_OK)
+        rv = etcd_watch_service(s);
+    if (rv == BNS_OK)
         rv = etcd_http_routes(s);
     if (rv != BNS_OK)
         return bns_err_set(err, rv, "cannot make the services: %s", bns_err_default_text(rv));
@@ -175,6 +178,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     bns_list_init(&s->ops);
     bns_timer_init(&s->ops_timer, etcd_tasks_timer, s);
     bns_list_init(&s->parked);
+    bns_list_init(&s->watch_calls);
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
     *out = s;
@@ -232,6 +236,7 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     s->stopping = true;
     s->drained = done;
     s->drained_arg = arg;
+    etcd_watch_end(s);
     bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
 }
 

@@ -31,7 +31,9 @@ struct etcd_server {
     struct bns_timer publish;
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
-    struct bns_grpc_method kv_methods[5], cluster_methods[3];
+    struct bns_grpc_method kv_methods[5], cluster_methods[3], watch_methods[1];
+    struct bns_list watch_calls; /* rpc_watch.c */
+    struct bns_timer leaderless; /* since when there is no leader */
     struct bns_http_route routes[2];
     struct bns_admin admin;
     uint16_t client_port;
@@ -90,6 +92,10 @@ void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_sl
 /* Registers KV, and Cluster.MemberList with Maintenance.Status. */
 BNS_MUST_CHECK int etcd_kv_service(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_cluster_service(struct etcd_server *s);
+/* rpc_watch.c. Registers Watch. */
+BNS_MUST_CHECK int etcd_watch_service(struct etcd_server *s);
+void etcd_watch_leader(struct etcd_server *s); /* s->leader has changed */
+void etcd_watch_end(struct etcd_server *s);    /* all calls end: the server stops */
 
 /* /health, /version, and those of app/admin.h: /metrics, /healthz, /readyz */
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
