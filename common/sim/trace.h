@@ -79,8 +79,8 @@ void bns_trace_title(struct bns_trace *t, const char *title);
 /* Nodes are numbered in the order in which they are told. */
 void bns_trace_node(struct bns_trace *t, const char *name, bool server);
 
-/* Appends; when the ring is full the oldest event goes. t may be NULL: nothing happens. Asserts that
- * time does not go back and that nodes are known. */
+/* Appends; when the ring is full the oldest event goes. t may be NULL: nothing happens. Asserts
+ * that time does not go back and that nodes are known. */
 void bns_trace_add(struct bns_trace *t, const struct bns_trace_event *ev);
 
 uint64_t bns_trace_seed(const struct bns_trace *t);

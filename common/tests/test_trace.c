@@ -109,7 +109,8 @@ static void a_long_run_keeps_its_end(void **state)
 
 #define HEAD                                                                                       \
     "{\"format\":\"bonsai-trace\",\"version\":1,\"seed\":\"0x1\",\"title\":\"\",\"events\":1,"     \
-    "\"skipped\":0,\"nodes\":[{\"name\":\"a\",\"kind\":\"server\",\"state\":\"up\",\"role\":\"\"}]}\n"
+    "\"skipped\":0,\"nodes\":[{\"name\":\"a\",\"kind\":\"server\",\"state\":\"up\","               \
+    "\"role\":\"\"}]}\n"
 
 static void damaged_files_are_refused_with_line_and_reason(void **state)
 {
