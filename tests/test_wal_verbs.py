@@ -37,7 +37,7 @@ def record(lsn, durable, group, kind, payload, prev, flags=0):
 
 
 def segment(records, size=65536):
-    head = struct.pack("<I8sQ16sIIQ", 1, b"BNSWAL\0\1", 1, b"0123456789abcdef", SALT, size, 0)
+    head = struct.pack("<I8sQ16sIIQ", 2, b"BNSWAL\0\1", 1, b"0123456789abcdef", SALT, size, 0)
     head += b"\0" * (60 - len(head))
     prev = crc32c(0, head)
     out = struct.pack("<I", prev) + head
@@ -65,6 +65,18 @@ class WalVerbs(unittest.TestCase):
 
     def tearDown(self):
         shutil.rmtree(self.dir)
+
+    def test_another_format_is_refused_and_named(self):
+        with open(self.file, "r+b") as f:
+            head = bytearray(f.read(64))
+            head[4] = 1
+            head[0:4] = struct.pack("<I", crc32c(0, bytes(head[4:])))
+            f.seek(0)
+            f.write(head)
+        for verb in ("dump", "verify", "stat"):
+            r = self.run_verb(verb, self.wal)
+            self.assertNotEqual(r.returncode, 0)
+            self.assertIn("has format version 1, this program has version 2", r.stderr)
 
     def run_verb(self, *args):
         return subprocess.run([BONSAI, "wal", *args], capture_output=True, text=True, timeout=60)

@@ -5,14 +5,14 @@
  *
  * Files, little-endian, every record aligned to 8:
  *
- *   wal-<first lsn, 16 hex>.seg      a segment: header, records, zeros to its end
- *   wal-<n>.tmp                      a spare in the making; removed at open
+ *   wal-<first lsn, 16 hex>.seg      a segment: header, records, zeros or old bytes to its end
+ *   wal-<n>.tmp                      a spare, ready or in the making; removed at open
  *
  *   segment header, 64 bytes
- *      0 u32 crc32c of bytes 4..63        4 u32 version = 1
+ *      0 u32 crc32c of bytes 4..63        4 u32 version = 2
  *      8 char magic[8] "BNSWAL\0\1"      16 u64 first_lsn
  *     24 u8 log_id[16]                   40 u32 salt              44 u32 bytes of the file
- *     48 u64 prev_last_lsn               56 zeros
+ *     48 u64 prev_last_lsn               56 u32 flags (1 = reused)    60 u32 zero
  *
  *   record, 40-byte head, payload, zeros up to the next multiple of 8
  *      0 u32 head_crc = crc32c(salt, bytes 4..39)
@@ -22,8 +22,10 @@
  *     32 u32 prev_crc: head_crc of the record before it, header crc for the first of a segment
  *     36 u8 type   37 u8 flags (1 = the batch continues in the next record)   38 u16 zero
  *
- * lsn grows by one a record, from 1, across segments. The salt is random per segment. The first
- * record of each segment is a checkpoint, so that older segments can go. A segment gets its name
+ * lsn grows by one a record, from 1, across segments. The salt of the first segment is random, each
+ * further one has its predecessor's plus one: so no two are the same, and what an older use left in
+ * a reused file validates under no later salt (wal_format.c says why). The first record of each
+ * segment is a checkpoint, so that older segments can go. A segment gets its name
  * after its header and first batch were synced: a crash before leaves a .tmp, which holds nothing
  * that was acknowledged. A seal is written when the
  * log has been idle for 100 ms: its `durable` proves that everything before it was synced.
@@ -127,6 +129,7 @@ static int io_switch(struct bns_wal_io *io, struct bns_wal_segment *s)
         .prev_last_lsn = s->prev_last_lsn,
         .salt = s->salt,
         .bytes = s->bytes,
+        .flags = s->reused ? WAL_SEGMENT_REUSED : 0,
     };
 
     if (io->segment != NULL) {
@@ -527,6 +530,8 @@ static void finish(struct bns_task *t)
 
     bns_worker_free(w->env, w->worker);
     while ((n = bns_list_pop(&w->segments)) != NULL)
+        bns_wal_segment_free(w, BNS_CONTAINER(n, struct bns_wal_segment, node));
+    while ((n = bns_list_pop(&w->recycled)) != NULL) /* the next open removes the files */
         bns_wal_segment_free(w, BNS_CONTAINER(n, struct bns_wal_segment, node));
     bns_file_close(w->spare.file);
     bns_wal_groups_free(&w->groups);

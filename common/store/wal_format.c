@@ -5,7 +5,9 @@
  *
  * A record at offset `off` is valid when all of this holds:
  *   - its 40 bytes and its padded payload lie inside the segment
- *   - head_crc matches under the segment's salt: old bytes of another use never do
+ *   - head_crc matches under the segment's salt. Bytes that another use of the file left never do:
+ *     the checksum of given bytes under another start value is another one, always (a CRC is a
+ *     bijection of its start value), and no two segments of a log have the same salt
  *   - lsn is the expected one, durable < lsn, type and flags are known, the spare bits are zero
  *   - prev_crc is the head_crc of the record before it (of the segment header for the first one),
  *     so that a well-formed record in the wrong place ends the walk too
@@ -22,13 +24,14 @@ static const uint8_t magic[8] = {'B', 'N', 'S', 'W', 'A', 'L', 0, 1};
 void bns_wal_header_put(uint8_t *dst, const struct bns_wal_header *h)
 {
     memset(dst, 0, WAL_HEADER_BYTES);
-    bns_put_u32le(dst + 4, 1);
+    bns_put_u32le(dst + 4, WAL_VERSION);
     memcpy(dst + 8, magic, sizeof magic);
     bns_put_u64le(dst + 16, h->first_lsn);
     memcpy(dst + 24, h->log_id, sizeof h->log_id);
     bns_put_u32le(dst + 40, h->salt);
     bns_put_u32le(dst + 44, h->bytes);
     bns_put_u64le(dst + 48, h->prev_last_lsn);
+    bns_put_u32le(dst + 56, h->flags);
     bns_put_u32le(dst, bns_crc32c(0, dst + 4, WAL_HEADER_BYTES - 4));
 }
 
@@ -38,13 +41,16 @@ int bns_wal_header_get(const uint8_t *src, struct bns_wal_header *h)
         return BNS_E_CORRUPT;
     if (memcmp(src + 8, magic, sizeof magic) != 0)
         return BNS_E_CORRUPT;
-    if (bns_get_u32le(src + 4) != 1)
+    if (bns_get_u32le(src + 4) != WAL_VERSION)
         return BNS_E_UNSUPPORTED;
     h->first_lsn = bns_get_u64le(src + 16);
     memcpy(h->log_id, src + 24, sizeof h->log_id);
     h->salt = bns_get_u32le(src + 40);
     h->bytes = bns_get_u32le(src + 44);
     h->prev_last_lsn = bns_get_u64le(src + 48);
+    h->flags = bns_get_u32le(src + 56);
+    if (h->flags > WAL_SEGMENT_REUSED || bns_get_u32le(src + 60) != 0)
+        return BNS_E_CORRUPT;
     if (h->first_lsn == 0 || h->prev_last_lsn != h->first_lsn - 1)
         return BNS_E_CORRUPT;
     if (h->bytes < WAL_HEADER_BYTES || h->bytes > WAL_SEGMENT_LIMIT || h->bytes % 8 != 0)
@@ -109,9 +115,11 @@ static bool head_valid(const struct bns_wal_scan *s, uint32_t off, struct bns_wa
 
     if (s->bytes < WAL_HEAD_BYTES || off > s->bytes - WAL_HEAD_BYTES)
         return false;
+    if (p[36] < BNS_WAL_ENTRY || p[36] > BNS_WAL_SEAL)
+        return false; /* the cheap checks first: most of a segment may be zeros, or old records */
     head_get(p, h);
-    if (h->lsn == 0 || h->type < BNS_WAL_ENTRY || h->type > BNS_WAL_SEAL)
-        return false; /* the cheap checks first: most of a segment may be zeros */
+    if (h->lsn < s->lsn_first)
+        return false;
     if (h->head_crc != bns_crc32c(s->salt, p + 4, WAL_HEAD_BYTES - 4))
         return false;
     if (h->durable >= h->lsn || h->flags > WAL_FLAG_CONTINUES || p[38] != 0 || p[39] != 0)
@@ -130,6 +138,8 @@ void bns_wal_scan_init(struct bns_wal_scan *s, const uint8_t *buf, const struct 
         .off = WAL_HEADER_BYTES,
         .prev_crc = bns_get_u32le(buf),
         .lsn = h->first_lsn,
+        .lsn_first = h->first_lsn,
+        .reused = (h->flags & WAL_SEGMENT_REUSED) != 0,
     };
 }
 
@@ -151,13 +161,20 @@ bool bns_wal_scan_next(struct bns_wal_scan *s, struct bns_wal_head *h, struct bn
     return true;
 }
 
-bool bns_wal_scan_clean(const struct bns_wal_scan *s)
+/* A file that was used before keeps its old bytes, which nothing will ever take for records; only a
+ * head of the present use could be. A fresh file holds zeros: all else there was torn. */
+uint32_t bns_wal_scan_dirt(const struct bns_wal_scan *s)
 {
-    for (uint32_t off = s->off; off < s->bytes; off += 8) {
-        if (bns_get_u64le(s->buf + off) != 0) /* bytes and off are multiples of 8 */
-            return false;
+    uint32_t end = s->off;
+    struct bns_wal_head h;
+
+    for (uint32_t off = s->off; off < s->bytes; off += 8) { /* both are multiples of 8 */
+        if (s->reused && head_valid(s, off, &h))
+            end = off + WAL_HEAD_BYTES;
+        else if (!s->reused && bns_get_u64le(s->buf + off) != 0)
+            end = off + 8;
     }
-    return true;
+    return end;
 }
 
 bool bns_wal_scan_proof(const struct bns_wal_scan *s, uint64_t lsn, uint64_t *proof_lsn)

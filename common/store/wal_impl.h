@@ -15,7 +15,10 @@
 
 #define WAL_HEADER_BYTES 64u
 #define WAL_HEAD_BYTES 40u
+#define WAL_VERSION 2u
 #define WAL_FLAG_CONTINUES 1u
+#define WAL_SEGMENT_REUSED 1u /* flag of a segment: behind its records lie older ones */
+#define WAL_RECYCLED_MAX 4u   /* released segments that are kept for further use */
 #define WAL_SEGMENT_MIN (64u * 1024)
 #define WAL_SEGMENT_FIRST (1024u * 1024)
 #define WAL_SEGMENT_DEFAULT (16u * 1024 * 1024)
@@ -36,7 +39,7 @@
 struct bns_wal_header { /* of a segment, decoded */
     uint64_t first_lsn, prev_last_lsn;
     uint8_t log_id[16];
-    uint32_t salt, bytes;
+    uint32_t salt, bytes, flags;
 };
 
 struct bns_wal_head { /* of a record, decoded */
@@ -52,6 +55,8 @@ struct bns_wal_scan {
     uint32_t bytes, salt;
     uint32_t off, prev_crc; /* of the next record */
     uint64_t lsn;           /* expected next */
+    uint64_t lsn_first;     /* of the segment */
+    bool reused;            /* behind the records lie older ones, not zeros */
     bool skip_body;         /* planted bug: torn tail accepted */
 };
 
@@ -76,6 +81,8 @@ struct bns_wal_segment {
     uint64_t spare_no;
     uint32_t bytes, salt;
     bool ready;            /* `file` was handed to the worker */
+    bool reused;           /* the file held an older segment */
+    bool recycle;          /* released: kept as wal-<spare_no>.tmp, with `file` open */
     struct bns_file *file; /* the worker's */
     struct bns_wal_append checkpoint;
     struct bns_wal_record checkpoint_record;
@@ -106,9 +113,10 @@ enum wal_spare_state { WAL_SPARE_NONE, WAL_SPARE_MAKING, WAL_SPARE_READY, WAL_SP
 struct bns_wal_spare {
     struct bns_job job;
     enum wal_spare_state state;
-    uint64_t no;
-    uint32_t bytes, target; /* zeros written and synced; zeros wanted */
+    uint64_t no, no_last;   /* of its file; the highest that was given to any */
+    uint32_t bytes, target; /* allocated and synced; wanted */
     uint64_t reserve_bytes;
+    bool reused;     /* an older segment's file, with its bytes */
     bool sync_later; /* at open: the first batch's sync covers the zeros, too */
     struct bns_file *file;
     int code;
@@ -137,6 +145,8 @@ struct bns_wal {
     bool remove_running;
     struct bns_list removing;
     uint64_t removed_count;
+    struct bns_list recycled; /* struct bns_wal_segment: file, spare_no and bytes count */
+    uint64_t recycled_count;  /* those to come from `removing` too */
 
     struct bns_timer seal_timer, retry_timer;
     struct bns_wal_append seal;
@@ -160,7 +170,8 @@ uint64_t bns_wal_framed(uint64_t payload_len);
 uint64_t bns_wal_record_len(const struct bns_wal_record *r); /* payload bytes */
 void bns_wal_scan_init(struct bns_wal_scan *s, const uint8_t *buf, const struct bns_wal_header *h);
 bool bns_wal_scan_next(struct bns_wal_scan *s, struct bns_wal_head *h, struct bns_slice *payload);
-bool bns_wal_scan_clean(const struct bns_wal_scan *s); /* only zeros from s->off on */
+/* End of what must become zeros before records may be written at s->off; s->off: nothing. */
+uint32_t bns_wal_scan_dirt(const struct bns_wal_scan *s);
 bool bns_wal_scan_proof(const struct bns_wal_scan *s, uint64_t lsn, uint64_t *proof_lsn);
 void bns_wal_name(char *dst, uint64_t first_lsn); /* WAL_NAME_BYTES */
 bool bns_wal_name_parse(const char *name, uint64_t *first_lsn);
@@ -191,6 +202,7 @@ struct bns_wal_walk {
     struct bns_wal_scan scan;
     uint32_t batch_off, batch_prev_crc;
     uint64_t batch_lsn;   /* the lsn that would come next after the last whole batch */
+    uint32_t dirt_end;    /* [batch_off, dirt_end) must become zeros; bns_wal_judge() sets it */
     uint64_t durable_max; /* highest lsn that some valid record, or the header, proves durable */
 };
 
@@ -208,9 +220,10 @@ BNS_MUST_CHECK int bns_wal_walk(const struct bns_wal_reader *r, struct bns_wal_w
                                 bool skip_body, bns_wal_walk_fn *fn, void *arg);
 int bns_wal_corrupt(const struct bns_wal_reader *r, uint64_t off, uint64_t lsn, const char *what,
                     struct bns_err *err);
-/* Rule 1-3 of wal_open.c on the segment just walked: OK (clean or torn; *torn tells) or CORRUPT. */
-BNS_MUST_CHECK int bns_wal_judge(const struct bns_wal_reader *r, const struct bns_wal_walk *walk,
-                                 size_t i, bool *torn, struct bns_err *err);
+/* Rule 1-3 of wal_open.c on the segment just walked: OK (clean, or torn) or CORRUPT. Sets
+ * walk->dirt_end. */
+BNS_MUST_CHECK int bns_wal_judge(const struct bns_wal_reader *r, struct bns_wal_walk *walk,
+                                 size_t i, struct bns_err *err);
 /* Zeros [off, end) of the segment in `f`, as far as `buf` is not zero there, and syncs. */
 BNS_MUST_CHECK int bns_wal_zero(struct bns_file *f, const uint8_t *buf, uint32_t off, uint32_t end,
                                 struct bns_err *err);
@@ -233,12 +246,17 @@ BNS_MUST_CHECK int bns_wal_segment_new(struct bns_wal *w, uint64_t need,
                                        struct bns_wal_segment **out);
 void bns_wal_segment_free(struct bns_wal *w, struct bns_wal_segment *s);
 uint32_t bns_wal_segment_plan(const struct bns_wal *w); /* bytes of the next segment */
+void bns_wal_release_segments(struct bns_wal *w);
+
+/* ---- wal_spare.c ----------------------------------------------------------------------------- */
+/* The oldest segment that has no file yet, or NULL. */
+struct bns_wal_segment *bns_wal_segment_waiting(const struct bns_wal *w);
 /* Writes zeros up to s->target and syncs; used by the pool job and at open. */
 void bns_wal_spare_make(struct bns_vfs *vfs, const char *dir, struct bns_wal_spare *s);
 void bns_wal_spare_pump(struct bns_wal *w);
+void bns_wal_spare_retry(struct bns_wal *w); /* after FAILED */
 void bns_wal_space_check(struct bns_wal *w);
 void bns_wal_space_now(struct bns_wal *w); /* blocking, for a microsecond */
-void bns_wal_release_segments(struct bns_wal *w);
 void bns_wal_retry_fire(void *arg);
 
 /* ---- wal.c ----------------------------------------------------------------------------------- */

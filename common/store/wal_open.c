@@ -5,7 +5,10 @@
  *
  *   1. If a record behind X validates and has durable >= L, record L was durable once: CORRUPT.
  *   2. Otherwise nothing proves that L was ever acknowledged: torn tail. The incomplete batch and
- *      all behind it becomes zeros, synced, one line in the log.
+ *      all behind it becomes zeros, synced, one line in the log. In a segment whose file was used
+ *      before, "all behind it" ends with the last head that validates under this segment's salt:
+ *      only such a head could ever be taken for a record. What the older use left stays, and a
+ *      head that never got to the disk whole leaves no trace: such a tail is clean.
  *   3. In a segment that is not the last one: always CORRUPT, because a segment is synced before
  *      the next one begins. A file that ends early, a bad header, a first record (the checkpoint)
  *      that is not valid: always CORRUPT, because these were synced before the file got its name.
@@ -158,6 +161,7 @@ static int add_segment(struct opening *o, const struct bns_wal_walk *walk)
     s->used = walk->batch_off;
     s->bytes = h->bytes;
     s->salt = h->salt;
+    s->reused = (h->flags & WAL_SEGMENT_REUSED) != 0;
     s->ready = true;
     bns_list_push(&w->segments, &s->node);
     w->segments_count++;
@@ -182,7 +186,7 @@ static uint32_t unproven_from(const struct opening *o, uint64_t durable, uint32_
 }
 
 /* The last segment has records: cut what is torn, rewrite what is unproven, keep it open. */
-static int settle_tail(struct opening *o, const struct bns_wal_walk *walk, bool torn)
+static int settle_tail(struct opening *o, const struct bns_wal_walk *walk)
 {
     struct bns_wal *w = o->w;
     struct bns_wal_segment *s = bns_wal_tail(w);
@@ -191,10 +195,10 @@ static int settle_tail(struct opening *o, const struct bns_wal_walk *walk, bool 
     struct bns_slice v = bns_slice(buf + from, end - from);
     int rv = BNS_OK;
 
-    if (torn) {
+    if (walk->dirt_end > end) {
         BNS_LOG(w->env->log, BNS_LOG_WARN, "wal", "torn tail cut", BNS_STR("file", o->reader.name),
                 BNS_U64("offset", end), BNS_U64("lsn", walk->batch_lsn));
-        rv = bns_wal_zero(s->file, buf, end, s->bytes, o->err);
+        rv = bns_wal_zero(s->file, buf, end, walk->dirt_end, o->err);
         w->syncs++;
     }
     if (rv == BNS_OK && from < end) {
@@ -224,20 +228,20 @@ static int replay_segments(struct opening *o)
 
     for (size_t i = 0; i < r->count; i++) {
         struct bns_wal_walk walk;
-        bool torn, last = i + 1 == r->count;
+        bool last = i + 1 == r->count;
         int rv = bns_wal_reader_load(r, i, o->err);
 
         if (rv == BNS_OK)
             rv = bns_wal_walk(r, &walk, i + 1 == mutant_last, on_record, o);
         if (rv == BNS_OK)
-            rv = bns_wal_judge(r, &walk, i, &torn, o->err);
+            rv = bns_wal_judge(r, &walk, i, o->err);
         if (rv != BNS_OK)
             return rv;
         rv = add_segment(o, &walk);
         if (rv == BNS_OK && last)
             rv = open_tail(o);
         if (rv == BNS_OK && last)
-            rv = settle_tail(o, &walk, torn);
+            rv = settle_tail(o, &walk);
         if (rv != BNS_OK)
             return rv;
     }
@@ -283,7 +287,7 @@ static int create_first(struct bns_wal *w, struct bns_err *err)
     s->checkpoint.heads = s->checkpoint.heads_inline;
     s->checkpoint.bytes = bns_wal_framed(s->checkpoint_record.payload[0].len);
     bns_wal_place(w, &s->checkpoint);
-    w->spare.no++;
+    w->spare.no = ++w->spare.no_last;
     w->spare.target = s->bytes;
     w->spare.sync_later = true;
     bns_wal_spare_make(w->env->vfs, w->dir, &w->spare);
@@ -367,6 +371,7 @@ static struct bns_wal *wal_new(struct bns_env *env, const struct bns_wal_config 
     w->spare.reserve_bytes = cfg->reserve_bytes;
     bns_list_init(&w->segments);
     bns_list_init(&w->removing);
+    bns_list_init(&w->recycled);
     bns_wal_groups_init(&w->groups, env->alloc);
     bns_timer_init(&w->seal_timer, bns_wal_seal_fire, w);
     bns_timer_init(&w->retry_timer, bns_wal_retry_fire, w);
@@ -387,6 +392,7 @@ static void wal_free(struct bns_wal *w)
 
     while ((n = bns_list_pop(&w->segments)) != NULL)
         bns_wal_segment_free(w, BNS_CONTAINER(n, struct bns_wal_segment, node));
+    BNS_ASSERT(bns_list_empty(&w->recycled)); /* nothing was released yet */
     bns_file_close(w->spare.file);
     bns_wal_groups_free(&w->groups);
     bns_free(w->env->alloc, w);

@@ -105,8 +105,10 @@ static int check_header(struct bns_wal_reader *r, size_t i, uint64_t size, struc
     int rv = bns_wal_header_get(r->buf, &r->header);
 
     if (rv == BNS_E_UNSUPPORTED)
-        return bns_err_set(err, rv, "%s/%s: format version %u is newer than this program", r->dir,
-                           r->name, bns_get_u32le(r->buf + 4));
+        return bns_err_set(err, rv,
+                           "%s/%s: the log has format version %u, this program has version %u: "
+                           "start the program that wrote it",
+                           r->dir, r->name, bns_get_u32le(r->buf + 4), WAL_VERSION);
     if (rv != BNS_OK)
         return bns_wal_corrupt(r, 0, lsn, "the segment header fails its checksum", err);
     if (r->header.first_lsn != lsn)
@@ -205,17 +207,18 @@ int bns_wal_walk(const struct bns_wal_reader *r, struct bns_wal_walk *walk, bool
     return BNS_OK;
 }
 
-int bns_wal_judge(const struct bns_wal_reader *r, const struct bns_wal_walk *walk, size_t i,
-                  bool *torn, struct bns_err *err)
+int bns_wal_judge(const struct bns_wal_reader *r, struct bns_wal_walk *walk, size_t i,
+                  struct bns_err *err)
 {
     const struct bns_wal_scan *s = &walk->scan;
     struct bns_wal_scan rest = *s;
     uint64_t proof = 0;
 
-    *torn = false;
+    walk->dirt_end = rest.off = walk->batch_off;
+    if (i + 1 < r->count && walk->batch_lsn == r->lsns[i + 1])
+        return BNS_OK;
+    walk->dirt_end = bns_wal_scan_dirt(&rest);
     if (i + 1 < r->count) { /* rule 3 */
-        if (walk->batch_lsn == r->lsns[i + 1])
-            return BNS_OK;
         return bns_wal_corrupt(r, s->off, s->lsn, "the segment ends before the next one begins",
                                err);
     }
@@ -224,9 +227,7 @@ int bns_wal_judge(const struct bns_wal_reader *r, const struct bns_wal_walk *wal
                                "the record is damaged, and a later one proves it was durable", err);
     if (walk->batch_off == WAL_HEADER_BYTES) /* rule 3 */
         return bns_wal_corrupt(r, s->off, s->lsn, "the segment has lost its checkpoint", err);
-    rest.off = walk->batch_off; /* rule 2 */
-    *torn = !bns_wal_scan_clean(&rest);
-    return BNS_OK;
+    return BNS_OK; /* rule 2: torn when dirt_end > batch_off */
 }
 
 int bns_wal_zero(struct bns_file *f, const uint8_t *buf, uint32_t off, uint32_t end,

@@ -32,12 +32,11 @@ int bns_wal_visit(struct bns_vfs *vfs, const struct bns_alloc *alloc, const char
 
     for (size_t i = 0; rv == BNS_OK && i < r.count; i++) {
         struct bns_wal_walk walk;
-        bool torn;
         rv = bns_wal_reader_load(&r, i, err);
         if (rv == BNS_OK)
             rv = bns_wal_walk(&r, &walk, false, fn == NULL ? NULL : on_record, &v);
         if (rv == BNS_OK)
-            rv = bns_wal_judge(&r, &walk, i, &torn, err);
+            rv = bns_wal_judge(&r, &walk, i, err);
     }
     bns_wal_reader_close(&r);
     return rv;
@@ -110,7 +109,7 @@ static int remove_from(struct bns_wal_reader *r, size_t first, uint64_t *lost, s
 static int cut(struct bns_wal_reader *r, size_t i, const struct bns_wal_walk *walk, uint64_t *lost,
                struct bns_err *err)
 {
-    uint32_t end = r->header.bytes;
+    uint32_t end = walk->dirt_end;
     struct bns_file *f = NULL;
     int rv = remove_from(r, i + 1, lost, err);
 
@@ -119,7 +118,7 @@ static int cut(struct bns_wal_reader *r, size_t i, const struct bns_wal_walk *wa
     if (rv != BNS_OK)
         return rv;
     while (end > walk->batch_off && r->buf[end - 1] == 0)
-        end--;
+        end--; /* for the count */
     *lost += end - walk->batch_off;
     rv = bns_wal_zero(f, r->buf, walk->batch_off, end, err);
     bns_file_close(f);
@@ -131,7 +130,7 @@ static int repair_one(struct bns_wal_reader *r, size_t i, bool *stop, uint64_t *
                       struct bns_err *err)
 {
     struct bns_wal_walk walk;
-    bool torn, fixed;
+    bool fixed;
     int rv = fix_size(r, i, &fixed, err);
 
     if (rv != BNS_OK)
@@ -144,7 +143,7 @@ static int repair_one(struct bns_wal_reader *r, size_t i, bool *stop, uint64_t *
     if (rv == BNS_OK)
         rv = bns_wal_walk(r, &walk, false, NULL, NULL);
     if (rv == BNS_OK)
-        rv = bns_wal_judge(r, &walk, i, &torn, err);
+        rv = bns_wal_judge(r, &walk, i, err);
     if (rv != BNS_E_CORRUPT)
         return rv;
     *stop = true;

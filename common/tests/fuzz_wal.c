@@ -2,9 +2,9 @@
  *
  * Input: u8 flags, u8 share of the first segment (in 1/255), then the bytes of one or two segments.
  * With flag 1 the header's checksum, size and first lsn are made right; with flag 2 the checksums
- * of the records as well, as far as their lengths lead, so that the fuzzer gets behind them. What
- * opens must pass visit before and open again afterwards; what is refused must open after
- * repair. */
+ * of the records as well, as far as their lengths lead, so that the fuzzer gets behind them; with
+ * flag 16 the file is one that was used before. What opens must pass visit before and open again
+ * afterwards; what is refused must open after repair. */
 #include "base/crc32c.h"
 #include "store/wal_impl.h"
 #include "store_env.h"
@@ -41,6 +41,7 @@ static void put_segment(struct bns_vfs *v, uint8_t *p, size_t len, uint64_t lsn,
     if ((flags & 1) != 0 && len >= WAL_HEADER_BYTES) {
         struct bns_wal_header h = {.first_lsn = lsn, .prev_last_lsn = lsn - 1, .salt = 5};
         h.bytes = (uint32_t)len;
+        h.flags = (flags & 16) != 0 ? WAL_SEGMENT_REUSED : 0;
         bns_wal_header_put(p, &h);
         if ((flags & 2) != 0)
             fix_records(p, len, h.salt);

@@ -7,6 +7,7 @@
  *         it; the surviving unsynced sectors are drawn from the seed; then the log is opened,
  *         compared with the model, used, closed, opened and compared once more. */
 /* ctest: timeout=300 */
+#include "base/crc32c.h"
 #include "store/wal_impl.h"
 #include "wal_model.h"
 
@@ -287,8 +288,22 @@ static int first_name(void *arg, const char *name)
     return strstr(name, ".seg") != NULL ? 1 : BNS_OK;
 }
 
-/* A small log: closed and sealed, or left as a crash leaves it (`dirty`). */
-static void small_log(struct bns_vfs *v, struct model *m, int appends, bool dirty)
+/* Rolls and releases until the tail lies in a file that was used before, and just began. */
+static void wear(struct senv *s, struct model *m, struct bns_wal *w)
+{
+    do {
+        assert_int_equal(model_append(m, w, 9000), BNS_OK);
+        senv_pump(s);
+        for (uint32_t g = 0; g < MODEL_GROUPS; g++) {
+            m->released[g] = m->acked_lsn;
+            bns_wal_release(w, g, m->acked_lsn);
+        }
+        senv_pump(s);
+    } while (!bns_wal_tail(w)->reused || bns_wal_tail(w)->used > WAL_SEGMENT_MIN / 2);
+}
+
+/* A small log: closed and sealed, or left as a crash leaves it (`dirty`); on worn files, or not. */
+static void small_log(struct bns_vfs *v, struct model *m, int appends, bool dirty, bool worn)
 {
     struct senv s;
     struct bns_wal *w = NULL;
@@ -297,6 +312,8 @@ static void small_log(struct bns_vfs *v, struct model *m, int appends, bool dirt
 
     senv_init(&s, v, 1, 0);
     assert_null(open_log(&s, m, &w, &err, &code));
+    if (worn)
+        wear(&s, m, w);
     for (int i = 0; i < appends; i++) {
         assert_int_equal(model_append(m, w, 60), BNS_OK);
         senv_pump(&s);
@@ -346,7 +363,7 @@ static void flip_of_every_byte_is_detected_or_harmless(void **state)
 
         assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 3, &v), BNS_OK);
         model_init(m, 3);
-        small_log(v, m, 12, false);
+        small_log(v, m, 12, false, false);
         assert_int_equal(bns_vfs_list(v, DIR_WAL, last_name, path, NULL), BNS_OK);
         assert_int_equal(bns_vfs_mem_flip(v, path, off, (uint8_t)(1u << off % 8)), BNS_OK);
         bad = try_open(v, m, &code, text);
@@ -373,6 +390,91 @@ static void flip_of_every_byte_is_detected_or_harmless(void **state)
     free(again);
 }
 
+/* The same on a file that was used before, sealed and not: behind the last record lie older ones,
+ * and no flip makes one of them, or a mixture, look like a record. */
+static void flip_on_a_worn_file_is_detected_or_harmless(void **state)
+{
+    struct model *m = malloc(sizeof *m);
+    uint32_t codes[2] = {0};
+    (void)state;
+
+    for (uint64_t n = 0; n < 1200; n++) {
+        struct bns_vfs *v = NULL;
+        char path[64], text[BNS_ERR_TEXT_MAX];
+        const char *bad;
+        int code;
+
+        assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 3, &v), BNS_OK);
+        model_init(m, 3);
+        small_log(v, m, 12, n % 2 == 1, true);
+        assert_int_equal(bns_vfs_list(v, DIR_WAL, last_name, path, NULL), BNS_OK);
+        assert_int_equal(
+            bns_vfs_mem_flip(v, path, n * 55 % WAL_SEGMENT_MIN, (uint8_t)(1u << n % 8)), BNS_OK);
+        for (size_t i = 0; n % 2 == 1 && i < m->count; i++)
+            m->records[i].acked = false; /* rule 4: not sealed */
+        bad = try_open(v, m, &code, text);
+        if (code == BNS_OK && bad != NULL)
+            fail_msg("flip %llu: %s", (unsigned long long)n, bad);
+        codes[code == BNS_OK]++;
+        bns_vfs_mem_free(v);
+        model_free(m);
+    }
+    print_message("  %u detected, %u harmless\n", codes[0], codes[1]);
+    assert_true(codes[0] > 50);
+    assert_true(codes[1] > 100);
+    free(m);
+}
+
+/* What lies behind the torn place of a worn file may be anything that an older use left there: the
+ * tail's own records, as the segment before would have written them, are never read again, wherever
+ * they begin. */
+static void old_records_behind_a_torn_tail_stay_unread(void **state)
+{
+    static uint8_t old[WAL_SEGMENT_MIN];
+    struct model *m = malloc(sizeof *m);
+    (void)state;
+
+    for (uint32_t n = 0; n < 100; n++) {
+        struct bns_vfs *v = NULL;
+        struct bns_file *f = NULL;
+        struct bns_wal_scan scan;
+        struct bns_wal_header h;
+        struct bns_wal_head head;
+        struct bns_slice payload;
+        char path[64], text[BNS_ERR_TEXT_MAX];
+        size_t got = 0;
+        int code;
+
+        assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 5, &v), BNS_OK);
+        model_init(m, 5 + n);
+        small_log(v, m, 12, true, true);
+        assert_int_equal(bns_vfs_list(v, DIR_WAL, last_name, path, NULL), BNS_OK);
+        assert_int_equal(bns_vfs_open(v, path, BNS_OPEN_WRITE, &f, NULL), BNS_OK);
+        assert_int_equal(bns_file_read_at(f, 0, old, sizeof old, &got, NULL), BNS_OK);
+        assert_int_equal(bns_wal_header_get(old, &h), BNS_OK);
+        assert_int_equal(h.flags, WAL_SEGMENT_REUSED);
+        bns_wal_scan_init(&scan, old, &h);
+        while (bns_wal_scan_next(&scan, &head, &payload)) {
+        }
+        /* the tail's own records, as an older segment's: the same bytes under another salt */
+        h.salt--;
+        for (uint32_t off = WAL_HEADER_BYTES; off < scan.off;) {
+            uint32_t len = bns_get_u32le(old + off + 24);
+            bns_put_u32le(old + off + 4, bns_crc32c(h.salt, old + off + WAL_HEAD_BYTES, len));
+            bns_put_u32le(old + off, bns_crc32c(h.salt, old + off + 4, WAL_HEAD_BYTES - 4));
+            off += (uint32_t)bns_wal_framed(len);
+        }
+        payload = bns_slice(old + WAL_HEADER_BYTES, scan.off - WAL_HEADER_BYTES);
+        assert_int_equal(bns_file_write_at(f, scan.off + n % 50 * 8, &payload, 1, NULL), BNS_OK);
+        bns_file_close(f);
+        assert_null(try_open(v, m, &code, text));
+        assert_int_equal(code, BNS_OK);
+        bns_vfs_mem_free(v);
+        model_free(m);
+    }
+    free(m);
+}
+
 /* The unsealed tail, zeroed from every byte on as a torn write leaves it: a prefix of whole batches
  * survives; header and checkpoint are never in doubt. Cut short as a file: refused. */
 static void cut_at_every_byte_leaves_a_prefix(void **state)
@@ -392,7 +494,7 @@ static void cut_at_every_byte_leaves_a_prefix(void **state)
 
         assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), 4, &v), BNS_OK);
         model_init(m, 4);
-        small_log(v, m, 8, true);
+        small_log(v, m, 8, true, false);
         assert_int_equal(bns_vfs_list(v, DIR_WAL, last_name, path, NULL), BNS_OK);
         assert_int_equal(bns_vfs_open(v, path, BNS_OPEN_WRITE, &f, NULL), BNS_OK);
         assert_int_equal(bns_file_write_at(f, off, &z, 1, NULL), BNS_OK);
@@ -522,6 +624,8 @@ int main(void)
         cmocka_unit_test(allocation_fails_at_every_call),
         cmocka_unit_test(swarm_of_faults),
         cmocka_unit_test(flip_of_every_byte_is_detected_or_harmless),
+        cmocka_unit_test(flip_on_a_worn_file_is_detected_or_harmless),
+        cmocka_unit_test(old_records_behind_a_torn_tail_stay_unread),
         cmocka_unit_test(cut_at_every_byte_leaves_a_prefix),
         cmocka_unit_test(damage_in_a_closed_segment_is_refused),
         cmocka_unit_test(planted_bugs_are_caught),

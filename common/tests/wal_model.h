@@ -221,6 +221,33 @@ static inline const char *model_replay_end(struct model *m, uint64_t next_lsn)
     return m->bad;
 }
 
+/* Opens the log under "w", with the smallest segments, and compares it with the model. */
+static inline struct bns_wal *model_open(struct senv *s, struct model *m, uint64_t reserve)
+{
+    struct bns_wal_config cfg = {
+        .dir = "w", .segment_bytes_max = 64 * 1024, .reserve_bytes = reserve};
+    struct bns_wal_stats st;
+    struct bns_wal *w = NULL;
+    struct bns_err err = {0};
+    int rv;
+
+    model_replay_begin(m);
+    rv = bns_wal_open(&s->env, &cfg, model_replay, m, &w, &err);
+    if (rv != BNS_OK)
+        fail_msg("open: %s", err.text);
+    bns_wal_stats(w, &st);
+    if (model_replay_end(m, st.next_lsn) != NULL)
+        fail_msg("replay: %s", m->bad);
+    return w;
+}
+
+static inline struct bns_vfs *model_vfs(uint64_t seed)
+{
+    struct bns_vfs *v = NULL;
+    assert_int_equal(bns_vfs_mem_new(bns_alloc_libc(), seed, &v), BNS_OK);
+    return v;
+}
+
 static void model_closed(void *arg)
 {
     *(bool *)arg = true;
