@@ -4,6 +4,7 @@ Method: a small program of ours named etcd-lite (below) stands in for the daemon
         for a condition, with a deadline. Ports are free ones, shifted away from the default.
 
     test_bonsai.py BONSAI [-v]      BONSAI is the executable under test"""
+import http.server
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -301,9 +303,55 @@ class Bonsai(unittest.TestCase):
         self.assertEqual(len(json.loads(self.bonsai("status", "-w", "json").stdout)["nodes"]), 2)
         self.assertEqual(self.bonsai("down").stdout, "stopped\n")
 
+    def test_probe_tells_whether_a_node_serves(self):
+        answers = {"/health": 200}
+
+        class Node(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(answers.get(self.path, 404))
+                self.end_headers()
+                self.wfile.write(b"no quorum")
+
+            def log_message(self, *a):
+                pass
+
+        def probe(*words):
+            r = subprocess.run([BONSAI, "probe", *words], capture_output=True, text=True,
+                               timeout=DEADLINE_S)
+            return r.returncode, r.stdout + r.stderr
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Node) as server, socket.socket() as deaf:
+            port = str(server.server_port)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            self.assertEqual(probe("etcd-lite", "--port", port), (0, "ready\n"))
+            self.assertEqual(probe("etcd-lite", "-p", port, "--host", "localhost")[0], 0)
+            answers["/health"] = 503
+            code, said = probe("etcd-lite", "--port", port)
+            self.assertEqual(code, 1)
+            self.assertIn("answers 503: no quorum", said)
+            server.shutdown()
+            deaf.bind(("127.0.0.1", 0))
+            port = str(deaf.getsockname()[1])
+            self.assertIn("nobody answers", probe("etcd-lite", "--port", port)[1])
+            deaf.listen()
+            code, said = probe("etcd-lite", "--port", port, "--timeout", "100ms")
+            self.assertEqual(code, 1)
+            self.assertIn("timed out", said)
+        for words, text in (
+            ([], "name one system"),
+            (["etcd-light"], "did you mean 'etcd-lite'?"),
+            (["etcd-lite", "kafka-lite"], "name one system"),
+            (["etcd-lite", "--port", "65536"], "--port"),
+            (["etcd-lite", "--timeout", "0s"], "--timeout"),
+            (["etcd-lite", "--host", "no such"], "--host"),
+        ):
+            code, said = probe(*words)
+            self.assertEqual(code, 2, words)
+            self.assertIn(text, said)
+
     def test_wrong_words_name_the_right_one(self):
         for args, text in ((["stauts"], "unknown verb 'stauts'; did you mean 'status'?"),
-                           (["frob"], "unknown verb 'frob'; see bonsai --help"),
+                           (["xyzzy"], "unknown verb 'xyzzy'; see bonsai --help"),
                            (["up", "etcd"], "unknown system 'etcd'; there is: etcd-lite"),
                            (["up", "etcd-light"], "did you mean 'etcd-lite'?"),
                            (["up", "--node", "3"], "unknown flag --node; did you mean --nodes?"),

@@ -2,7 +2,8 @@
  *
  * Reading order: main.c (verbs), systems.c (which systems there are, and their flags), supervise.c
  * (keeps the nodes running), probe.c (is it answering?), state.c (what other calls of bonsai see),
- * verbs.c (up -d, down, status, logs), table.c (output), wal.c (wal dump|verify|repair|stat).
+ * verbs.c (up -d, down, status, logs), ask.c (the verb probe), table.c (output), wal.c (wal
+ * dump|verify|repair|stat).
  *
  * On disk, under the data directory:
  *     LOCK                 held by the supervisor
@@ -116,12 +117,13 @@ int bonsai_table_json(const struct bonsai_state *s, FILE *to); /* BNS_E_NOMEM */
 /* Prints the last `lines` lines of a file, each behind `prefix`. False: no such file. */
 bool bonsai_tail(const char *path, size_t lines, const char *prefix, FILE *to);
 
-/* ---- verbs.c, wal.c: argv[0] is the verb; they return the exit code ---- */
+/* ---- verbs.c, ask.c, wal.c: argv[0] is the verb; they return the exit code ---- */
 int bonsai_up(int argc, char **argv);
 int bonsai_supervise_verb(int argc, char **argv); /* internal: what `up -d` starts */
 int bonsai_down(int argc, char **argv);
 int bonsai_status(int argc, char **argv);
 int bonsai_logs(int argc, char **argv);
+int bonsai_ask(int argc, char **argv); /* the verb is probe */
 int bonsai_wal(int argc, char **argv);
 
 #endif

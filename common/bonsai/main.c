@@ -15,6 +15,7 @@ static const struct verb {
     {"down", bonsai_down, "stop what up has started"},
     {"status", bonsai_status, "what runs, where, how much memory it takes"},
     {"logs", bonsai_logs, "the ends of the nodes' logs"},
+    {"probe", bonsai_ask, "ask one node, here or elsewhere, whether it serves"},
     {"wal", bonsai_wal, "look into a write-ahead log: dump, verify, repair, stat"},
     {"supervise", bonsai_supervise_verb, NULL},
 };

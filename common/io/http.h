@@ -108,7 +108,7 @@ void bns_http_abort(struct bns_http_req *q); /* resets the connection */
 struct bns_http_fetch;
 
 struct bns_http_fetch_opts {
-    const char *host; /* numeric, or "localhost" */
+    const char *host; /* numeric, or a name */
     uint16_t port;
     const char *method; /* NULL = GET */
     const char *target; /* NULL = "/" */

@@ -47,6 +47,18 @@ def enter(path):
             raise OSError(ctypes.get_errno(), f"setns {path}")
 
 
+@contextlib.contextmanager
+def inside(name):
+    """Only this thread and the processes it starts; the way back is always taken."""
+    home = f"/proc/self/task/{threading.get_native_id()}/ns/net"
+    with open(home) as back:
+        enter(f"/run/netns/{name}")
+        try:
+            yield
+        finally:
+            enter(f"/proc/self/fd/{back.fileno()}")
+
+
 class Net:
     def __init__(self, size):
         tag = f"bns{os.getpid() % 100000}"
@@ -85,16 +97,8 @@ class Net:
         for name in [*self.names, self.hub]:
             subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
 
-    @contextlib.contextmanager
     def inside(self):
-        """Only this thread and the processes it starts; the way back is always taken."""
-        home = f"/proc/self/task/{threading.get_native_id()}/ns/net"
-        with open(home) as back:
-            enter(f"/run/netns/{self.hub}")
-            try:
-                yield
-            finally:
-                enter(f"/proc/self/fd/{back.fileno()}")
+        return inside(self.hub)
 
     def cut(self, source, target):
         ip("neigh", "replace", self.hosts[target], "lladdr", NOBODY, "dev", "eth0", "nud",
