@@ -24,6 +24,7 @@
 #define BNS_H2_BATCH_SLICES 48u
 #define BNS_H2_COPY_MAX 1024u              /* shorter pieces are copied into the batch */
 #define BNS_H2_TRANSPORT_MAX (256u * 1024) /* unsent bytes at which pumping pauses */
+#define BNS_H2_PARTIAL_MAX (64u << 20)     /* received parts of messages; one alone may be larger */
 #define BNS_H2_WRITABLE (64u * 1024)       /* bytes queued below which a stream is writable */
 #define BNS_H2_STREAM_WINDOW (1024 * 1024)
 #define BNS_H2_CONN_WINDOW (16 * 1024 * 1024)
@@ -104,6 +105,7 @@ struct bns_h2 {
     struct bns_h2_batch *batch;
     size_t queued;        /* payload bytes queued by its streams */
     size_t streams_count; /* open */
+    size_t partial;       /* bytes of messages that its streams have received in part */
     uint64_t recv_ns;     /* last bytes of the peer */
     uint64_t ping_ns;     /* start of the window that pings are counted in */
     uint64_t reset_ns;    /* last refill */
@@ -136,6 +138,7 @@ struct bns_h2_stream {
     bool sent;  /* our END_STREAM is out */
     /* in */
     struct bns_grpc_split split;
+    size_t partial;      /* of h->partial */
     struct bns_buf held; /* DATA not yet delivered, not yet consumed */
     size_t header_bytes;
     bool paused; /* the handler takes no messages */

@@ -296,6 +296,16 @@ static void split_failed(struct bns_h2_stream *s, int code)
     }
 }
 
+static void count_partial(struct bns_h2_stream *s)
+{
+    size_t now = bns_grpc_split_idle(&s->split) ? 0 : s->split.body.len;
+
+    s->h->partial += now - s->partial;
+    s->partial = now;
+    if (s->h->partial > BNS_H2_PARTIAL_MAX && s->h->partial > now)
+        s->h->hub->role->bad(s, 8, "grpc: too many messages received in part");
+}
+
 /* Delivers messages of *data until it is used up or the handler stops. */
 static void feed(struct bns_h2_stream *s, struct bns_slice *data)
 {
@@ -314,6 +324,8 @@ static void feed(struct bns_h2_stream *s, struct bns_slice *data)
             s->h->hub->role->message(s, m.bytes);
     }
     s->feeding = false;
+    if (s->h != NULL && !s->deaf)
+        count_partial(s);
 }
 
 static void tell_half_close(struct bns_h2_stream *s)
@@ -381,10 +393,15 @@ void bns_h2_stream_deaf(struct bns_h2_stream *s)
     size_t len = s->held.len;
 
     s->deaf = true;
-    if (!s->feeding)
-        bns_buf_free(&s->held);
-    else
+    if (s->h != NULL)
+        s->h->partial -= s->partial;
+    s->partial = 0;
+    if (s->feeding) {
         s->held.len = 0; /* its bytes may be in the hands of the handler */
+    } else {
+        bns_buf_free(&s->held);
+        bns_grpc_split_free(&s->split);
+    }
     consume(s, len);
 }
 
@@ -424,6 +441,7 @@ void bns_h2_stream_close(struct bns_h2_stream *s)
 
     BNS_ASSERT(h != NULL);
     BNS_ASSERT(!s->feeding);
+    h->partial -= s->partial;
     bns_h2_stream_clear(s);
     if (s->held.len > 0 && /* the stream is gone, its bytes still count for the connection */
         nghttp2_session_consume_connection(h->session, s->held.len) == NGHTTP2_ERR_NOMEM)

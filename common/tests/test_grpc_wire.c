@@ -379,6 +379,36 @@ static void never_reading_is_bounded(void **state)
     close_raw(&k, &r, &b);
 }
 
+/* Each call may send a large message; a connection may not keep many of them half sent. */
+static void half_sent_messages_are_bounded(void **state)
+{
+    static uint8_t part[16384];
+    struct kit k;
+    struct raw r;
+    struct bns_buf b;
+
+    (void)state;
+    open_raw(&k, &r, &b, NULL);
+    put_hello(&b);
+    raw_flush(&r, &b);
+    for (uint32_t i = 0; i < 100; i++) {
+        put_request(&b, 1 + 2 * i, "/bns.Echo/Unary", bns_slice("\0\0\x3f\xff\xff", 5));
+        b.ptr[b.len - 5 - 9 + 4] = 0; /* not the end of the stream */
+        for (unsigned at = 0; at < 2u << 20; at += sizeof part)
+            put_frame(&b, DATA, 0, 1 + 2 * i, bns_slice(part, sizeof part));
+        raw_flush(&r, &b);
+    }
+    print_message("  peak %zu bytes\n", bns_test_heap_peak(k.heap));
+    assert_true(bns_test_heap_peak(k.heap) < 140u << 20);
+    assert_int_equal(k.messages, 0);
+    assert_true(r.ended > 60); /* refused, the connection goes on */
+    assert_false(r.closed);
+    put_request(&b, 1001, "/bns.Echo/Unary", one_message);
+    raw_flush(&r, &b);
+    assert_int_equal(k.messages, 1);
+    close_raw(&k, &r, &b);
+}
+
 static void put_session(struct bns_buf *b)
 {
     put_hello(b);
@@ -549,6 +579,7 @@ int main(void)
         cmocka_unit_test(long_header_lists_are_refused),
         cmocka_unit_test(hpack_bomb_is_bounded),
         cmocka_unit_test(never_reading_is_bounded),
+        cmocka_unit_test(half_sent_messages_are_bounded),
         cmocka_unit_test(cut_and_flipped_sessions),
         cmocka_unit_test(closed_connections_end_calls),
         cmocka_unit_test(drain_names_the_last_stream),
