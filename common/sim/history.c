@@ -1,20 +1,17 @@
-/* history.c - events with interned texts, JSON lines in and out, and pairing for the checker.
+/* history.c - events with interned texts, JSON lines in and out.
  *
- * Every text (f, key, value) is kept once, in a hash map from text to a number; the checker works
- * on
- * these numbers: equal values are equal numbers, 0 is "not there". Values are kept as compact JSON
- * with sorted keys, so that equal values are equal texts.
+ * Every text (f, key, value) is kept once, in a hash map from text to a number; the checkers work
+ * on these numbers: equal values are equal numbers, 0 is "not there". Values are kept as compact
+ * JSON with sorted keys, so that equal values are equal texts.
  *
  * Invariants: texts[i]->id == i + 1; events only refer to texts that are there.
  * May fail:   no memory; what a file says (validated, never asserted).
  */
-#include "sim/history.h"
-
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "base/hmap.h"
 #include "base/list.h"
+#include "sim/history_impl.h"
 
 #define LINE_BYTES_MAX (1024u * 1024)
 
@@ -94,13 +91,17 @@ static int intern(struct bns_history *h, const char *s, uint32_t *id)
     return BNS_OK;
 }
 
-static const char *text_of(const struct bns_history *h, uint32_t id)
+const char *bns_history_text(const struct bns_history *h, uint64_t id)
 {
-    return id == 0 ? NULL : h->texts[id - 1]->s;
+    return id == 0 || id > h->texts_count ? NULL : h->texts[id - 1]->s;
 }
 
-/* The number of a JSON value; null and no value have 0. */
-static int intern_json(struct bns_history *h, const json_t *v, uint32_t *id)
+const struct bns_alloc *bns_history_alloc(const struct bns_history *h)
+{
+    return h->alloc;
+}
+
+int bns_history_intern_json(struct bns_history *h, const json_t *v, uint32_t *id)
 {
     char *s;
     int rv;
@@ -151,7 +152,7 @@ static int add(struct bns_history *h, struct event e, const char *f, const char 
     if (rv == BNS_OK)
         rv = intern(h, key, &e.key);
     if (rv == BNS_OK)
-        rv = intern_json(h, value, &e.value);
+        rv = bns_history_intern_json(h, value, &e.value);
     if (rv == BNS_OK)
         rv = reserve(h->alloc, &array, &h->events_cap, h->events_count, sizeof h->events[0]);
     if (rv != BNS_OK)
@@ -187,8 +188,17 @@ struct bns_history_event bns_history_at(const struct bns_history *h, size_t inde
     const struct event *e = &h->events[index];
 
     BNS_ASSERT(index < h->events_count);
-    return (struct bns_history_event){e->time,          e->process,         e->type,
-                                      text_of(h, e->f), text_of(h, e->key), text_of(h, e->value)};
+    return (struct bns_history_event){e->time,
+                                      e->process,
+                                      e->type,
+                                      bns_history_text(h, e->f),
+                                      bns_history_text(h, e->key),
+                                      bns_history_text(h, e->value)};
+}
+
+uint32_t bns_history_key_id(const struct bns_history *h, size_t index)
+{
+    return h->events[index].key;
 }
 
 /* ---- JSON lines ------------------------------------------------------------------------------ */
@@ -279,211 +289,5 @@ int bns_history_parse(struct bns_history *h, struct bns_slice text, struct bns_e
         }
         text = bns_slice_skip(text, end == NULL ? len : len + 1);
     }
-    return rv;
-}
-
-/* ---- pairing --------------------------------------------------------------------------------- */
-
-static int json_of(const struct bns_history *h, uint32_t value, json_t **out)
-{
-    *out = value == 0 ? json_null() : json_loads(text_of(h, value), JSON_DECODE_ANY, NULL);
-    return *out == NULL ? BNS_E_NOMEM : BNS_OK; /* the text was made by us */
-}
-
-static int value_id(struct bns_history *h, const json_t *v, uint64_t *out)
-{
-    uint32_t id;
-    int rv = intern_json(h, v, &id);
-
-    *out = id;
-    return rv;
-}
-
-/* "rev" of an object; 0 when there is none. False when it is not a number. */
-static bool rev_of(const json_t *v, uint64_t *out)
-{
-    const json_t *r = json_object_get(v, "rev");
-
-    *out = 0;
-    if (r == NULL)
-        return true;
-    if (!json_is_integer(r) || json_integer_value(r) < 0)
-        return false;
-    *out = (uint64_t)json_integer_value(r);
-    return true;
-}
-
-/* The arguments, from the value of the invocation. */
-static int take_call(struct bns_history *h, struct bns_lin_op *op, const json_t *v)
-{
-    const json_t *to = json_is_array(v) ? json_array_get(v, 1) : json_object_get(v, "new");
-    const json_t *from = json_is_array(v) ? json_array_get(v, 0) : json_object_get(v, "old");
-    int rv;
-
-    if (op->f == BNS_LIN_PUT)
-        return json_is_null(v) ? BNS_E_INVALID : value_id(h, v, &op->value);
-    if (op->f != BNS_LIN_CAS)
-        return BNS_OK;
-    if (to == NULL || json_is_null(to))
-        return BNS_E_INVALID;
-    rv = value_id(h, to, &op->value);
-    if (rv != BNS_OK)
-        return rv;
-    op->by_rev = json_object_get(v, "rev") != NULL;
-    if (op->by_rev)
-        return rev_of(v, &op->expect) ? BNS_OK : BNS_E_INVALID;
-    return from == NULL ? BNS_E_INVALID : value_id(h, from, &op->expect);
-}
-
-/* The result, from the value of the completion. */
-static int take_ok(struct bns_history *h, struct bns_lin_op *op, const json_t *v)
-{
-    const char *flag = op->f == BNS_LIN_CAS ? "swapped" : "deleted";
-
-    if (json_is_object(v) && !rev_of(v, &op->rev))
-        return BNS_E_INVALID;
-    if (op->f == BNS_LIN_GET) {
-        const json_t *inner = json_object_get(v, "value");
-        return value_id(h, inner != NULL ? inner : v, &op->value);
-    }
-    if (op->f == BNS_LIN_CAS || op->f == BNS_LIN_DELETE)
-        op->failed = json_is_false(json_object_get(v, flag));
-    return BNS_OK;
-}
-
-static bool f_of(const char *text, enum bns_lin_f *out)
-{
-    static const struct {
-        const char *text;
-        enum bns_lin_f f;
-    } t[] = {
-        {"get", BNS_LIN_GET},   {"read", BNS_LIN_GET}, {"put", BNS_LIN_PUT},
-        {"write", BNS_LIN_PUT}, {"cas", BNS_LIN_CAS},  {"delete", BNS_LIN_DELETE},
-    };
-
-    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        if (strcmp(text, t[i].text) == 0) {
-            *out = t[i].f;
-            return true;
-        }
-    }
-    return false;
-}
-
-struct pending { /* the operation that a process has under way */
-    struct bns_hnode node;
-    int64_t process;
-    size_t op;
-    bool busy;
-    bool dead; /* it ended with info */
-};
-
-struct pairing {
-    struct bns_history *h;
-    struct bns_hmap map;
-    struct bns_lin_op *ops;
-    bool *drop; /* certainly did not happen */
-    size_t count;
-};
-
-static struct pending *pending_of(struct pairing *p, int64_t process)
-{
-    uint64_t hash = bns_hash_u64(0, (uint64_t)process);
-    struct pending *x;
-
-    for (struct bns_hnode *n = bns_hmap_find(&p->map, hash); n != NULL; n = bns_hmap_find_next(n)) {
-        x = BNS_CONTAINER(n, struct pending, node);
-        if (x->process == process)
-            return x;
-    }
-    x = bns_alloc_zero(p->h->alloc, sizeof *x);
-    if (x == NULL)
-        return NULL;
-    x->process = process;
-    if (bns_hmap_insert(&p->map, &x->node, hash) != BNS_OK) {
-        bns_free(p->h->alloc, x);
-        return NULL;
-    }
-    return x;
-}
-
-static int pair_invoke(struct pairing *p, struct pending *x, size_t i, const json_t *v)
-{
-    struct event *e = &p->h->events[i];
-    struct bns_lin_op op = {.call = i, .ret = BNS_LIN_OPEN, .key = e->key};
-
-    if (x->busy || x->dead || !f_of(text_of(p->h, e->f), &op.f))
-        return BNS_E_INVALID;
-    x->busy = true;
-    x->op = p->count;
-    p->ops[p->count] = op;
-    p->drop[p->count] = op.f == BNS_LIN_GET; /* unless it gets an answer */
-    return take_call(p->h, &p->ops[p->count++], v);
-}
-
-static int pair_completion(struct pairing *p, struct pending *x, size_t i, const json_t *v)
-{
-    struct event *e = &p->h->events[i];
-
-    if (!x->busy)
-        return BNS_E_INVALID;
-    x->busy = false;
-    x->dead = e->type == BNS_HIST_INFO;
-    if (e->type == BNS_HIST_FAIL)
-        p->drop[x->op] = true;
-    if (e->type != BNS_HIST_OK)
-        return BNS_OK;
-    p->ops[x->op].ret = i;
-    p->drop[x->op] = false;
-    return take_ok(p->h, &p->ops[x->op], v);
-}
-
-static int pair_one(struct pairing *p, size_t i)
-{
-    const struct event *e = &p->h->events[i];
-    struct pending *x = pending_of(p, e->process);
-    json_t *v;
-    int rv = x == NULL ? BNS_E_NOMEM : json_of(p->h, e->value, &v);
-
-    if (rv != BNS_OK)
-        return rv;
-    rv = e->type == BNS_HIST_INVOKE ? pair_invoke(p, x, i, v) : pair_completion(p, x, i, v);
-    json_decref(v);
-    return rv;
-}
-
-int bns_history_ops(struct bns_history *h, struct bns_lin_op **ops, size_t *count,
-                    struct bns_err *err)
-{
-    struct pairing p = {.h = h};
-    struct bns_hnode *next;
-    int rv = BNS_OK;
-
-    *ops = NULL;
-    *count = 0;
-    bns_hmap_init(&p.map, h->alloc);
-    p.ops = bns_alloc_array(h->alloc, h->events_count + 1, sizeof *p.ops);
-    p.drop = bns_alloc_array(h->alloc, h->events_count + 1, sizeof *p.drop);
-    if (p.ops == NULL || p.drop == NULL)
-        rv = bns_err_set(err, BNS_E_NOMEM, "no memory for %zu events", h->events_count);
-    for (size_t i = 0; i < h->events_count && rv == BNS_OK; i++) {
-        rv = pair_one(&p, i);
-        if (rv != BNS_OK)
-            rv = bns_err_set(err, rv, "history event %zu: %s", i, bns_err_default_text(rv));
-    }
-    for (struct bns_hnode *n = bns_hmap_next(&p.map, NULL); n != NULL; n = next) {
-        next = bns_hmap_next(&p.map, n);
-        bns_free(h->alloc, BNS_CONTAINER(n, struct pending, node));
-    }
-    bns_hmap_free(&p.map);
-    for (size_t i = 0; i < p.count && rv == BNS_OK; i++) {
-        if (!p.drop[i])
-            p.ops[(*count)++] = p.ops[i];
-    }
-    bns_free(h->alloc, p.drop);
-    if (rv == BNS_OK)
-        *ops = p.ops;
-    else
-        bns_free(h->alloc, p.ops);
     return rv;
 }

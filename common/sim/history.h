@@ -4,9 +4,10 @@
  * {"index":1,"time":5100,"process":3,"type":"ok","f":"put","key":"a","value":{"value":7,"rev":2}}
  *
  * type: invoke, ok (it happened), fail (it certainly did not), info (nobody knows). A process has
- * one operation at a time; after info it never answers again.
+ * one operation at a time; after info it never answers again. Lines of process -1 with type info
+ * are no operations: faults that were made, and settings (README.md has every kind of history).
  *
- * Operations that can be checked (bns_history_ops):
+ * Operations of registers (bns_history_ops):
  *   get     invoke null; ok: V, or {"value":V,"rev":revision of its last change}; null = not there
  *   put     V; ok may be {"value":V,"rev":R}
  *   cas     [old,new], or {"old":..,"new":..} or {"rev":compared revision,"new":..};
@@ -49,7 +50,29 @@ BNS_MUST_CHECK int bns_history_write(const struct bns_history *h, struct bns_buf
 BNS_MUST_CHECK int bns_history_parse(struct bns_history *h, struct bns_slice text,
                                      struct bns_err *err);
 
-/* Pairs invocations with completions: fails and unanswered gets are left out, info and unanswered
+/* The text behind a number of the history; NULL for 0 and for what is none. */
+const char *bns_history_text(const struct bns_history *h, uint64_t id);
+
+#define BNS_HISTORY_NONE SIZE_MAX
+
+/* An invocation with its completion. Texts are the history's. */
+struct bns_history_call {
+    size_t call, ret; /* events; ret BNS_HISTORY_NONE: it never ended */
+    int64_t process;
+    enum bns_history_type end; /* BNS_HIST_INFO when it never ended */
+    uint64_t call_ns, ret_ns;  /* ret_ns UINT64_MAX: it never ended */
+    uint32_t key_id;           /* 0: no key */
+    const char *f, *key;
+    const char *in, *out; /* value of the invocation, of the completion; NULL: null */
+};
+
+/* Pairs invocations with completions, in the order of the invocations. *calls (of *count) is the
+ * caller's to bns_free with the history's allocator. Events whose f is "watch" are left out: they
+ * are streams. BNS_E_INVALID: a completion without invocation, a process that did not wait. */
+BNS_MUST_CHECK int bns_history_pair(struct bns_history *h, struct bns_history_call **calls,
+                                    size_t *count, struct bns_err *err);
+
+/* Pairs operations of registers: fails and unanswered gets are left out, info and unanswered
  * changes stay open. *ops (of *count) is the caller's to bns_free with the history's allocator. An
  * operation's call is the index of its invoke event. BNS_E_INVALID: unknown f, wrong shape, a
  * completion without invocation, a process that did not wait. */

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 
-from cluster import ROOT
+from cluster import BIN, ROOT
 from conftest import need
 
 CLIENTS = os.path.join(ROOT, "tests", "clients")
@@ -44,3 +44,10 @@ def run(command, timeout=120):
     r = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert r.returncode == 0, f"{command}\n{r.stdout}\n{r.stderr}"
     return r.stdout
+
+
+def check(kind, history):
+    """Our own checker's opinion on a history; where it is not built, there is none."""
+    checker = os.path.join(BIN, "check_history")
+    if os.path.exists(checker):
+        print(run([checker, kind, history], timeout=240).strip())

@@ -4,14 +4,13 @@ The register program checks with Porcupine; the same history, as JSON lines, is 
 by our own checker. Revisions never go back (the program fails when one does), and what was
 acknowledged before a fault is there after it.
 """
-import os
 import signal
 import subprocess
 
 import pytest
 
 import programs
-from cluster import BIN, Cluster, wait_for
+from cluster import Cluster, wait_for
 from conftest import need
 
 
@@ -25,9 +24,7 @@ def load(cluster, seconds, seed, history):
 def finish(process, history):
     out, _ = process.communicate(timeout=180)
     assert process.returncode == 0, out
-    checker = os.path.join(BIN, "lin_check")
-    if os.path.exists(checker):
-        programs.run([checker, history], timeout=180)
+    programs.check("register", history)
     print(out.strip())
 
 

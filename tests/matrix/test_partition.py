@@ -73,7 +73,7 @@ def check(run, history):
     out, _ = run.communicate(timeout=240)
     assert run.returncode == 0, out
     print(out.strip())
-    print(programs.run([os.path.join(BIN, "lin_check"), history], timeout=240).strip())
+    programs.check("register", history)
 
 
 @pytest.mark.parametrize("name", CUTS)
@@ -139,14 +139,14 @@ def test_our_checker_tells_a_stale_read(seen, code, tmp_path):
     history.write_text("".join(EVENT % (i, i, *e) for i, e in enumerate([
         (1, "invoke", "write", "1"), (1, "ok", "write", "1"),
         (2, "invoke", "read", "null"), (2, "ok", "read", seen)])))
-    r = subprocess.run([os.path.join(BIN, "lin_check"), str(history)], capture_output=True,
-                       text=True, timeout=60)
+    r = subprocess.run([os.path.join(BIN, "check_history"), "register", str(history)],
+                       capture_output=True, text=True, timeout=60)
     assert r.returncode == code, r.stdout + r.stderr
 
 
 def test_our_checker_refuses_what_is_no_history(tmp_path):
     history = tmp_path / "h.jsonl"
     history.write_text("no history\n")
-    r = subprocess.run([os.path.join(BIN, "lin_check"), str(history)], capture_output=True,
-                       text=True, timeout=60)
+    r = subprocess.run([os.path.join(BIN, "check_history"), "register", str(history)],
+                       capture_output=True, text=True, timeout=60)
     assert r.returncode == 2 and "line 1" in r.stderr, r.stderr
