@@ -44,12 +44,23 @@ static double open_files(void)
     return count;
 }
 
+static void refresh_process(struct etcd_server *s)
+{
+    struct rusage ru = {0};
+
+    set(s, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
+    set(s, "process_open_fds", "Open file descriptors.", open_files());
+    if (getrusage(RUSAGE_SELF, &ru) == 0)
+        set(s, "process_cpu_seconds_total", "CPU time of user and system.",
+            (double)ru.ru_utime.tv_sec + (double)ru.ru_stime.tv_sec +
+                (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
+}
+
 static void refresh(void *arg)
 {
     struct etcd_server *s = arg;
     struct bns_raft_status st;
     struct etcd_watch_stats ws;
-    struct rusage ru = {0};
 
     bns_raft_node_status(s->node, &st);
     set(s, "etcd_server_has_leader", "Whether or not a leader exists.", st.leader != 0);
@@ -78,12 +89,8 @@ static void refresh(void *arg)
         (double)ws.slow);
     set(s, "etcd_debugging_mvcc_pending_events_total", "Events read for watches, not sent yet.",
         (double)ws.pending);
-    set(s, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
-    set(s, "process_open_fds", "Open file descriptors.", open_files());
-    if (getrusage(RUSAGE_SELF, &ru) == 0)
-        set(s, "process_cpu_seconds_total", "CPU time of user and system.",
-            (double)ru.ru_utime.tv_sec + (double)ru.ru_stime.tv_sec +
-                (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
+    if (!s->env->sim) /* there the process is that of all nodes and of the clients */
+        refresh_process(s);
 }
 
 int etcd_metrics_init(struct etcd_server *s)

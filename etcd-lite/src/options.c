@@ -32,6 +32,8 @@ static void defaults(struct etcd_options *o)
         .request_bytes_max = 1536 * 1024,
         .streams_max = UINT32_MAX,
         .watch_progress_ns = 600 * BNS_SEC,
+        .segment_bytes = 16u * 1024 * 1024,
+        .reserve_bytes = 64u * 1024 * 1024,
     };
 }
 

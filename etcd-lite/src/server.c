@@ -13,7 +13,6 @@
 
 #define DRAIN_NS (5 * BNS_SEC)
 #define READ_BYTES (16u * 1024 * 1024) /* of values, on their way from the store */
-#define RESERVE_BYTES (64u * 1024 * 1024)
 
 static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t leader)
 {
@@ -103,8 +102,9 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
         .election_ns = o->election_ms * BNS_MS,
         .heartbeat_ns = o->heartbeat_ms * BNS_MS,
         .snapshot_entries = o->snapshot_count,
-        .wal = {.segment_bytes_max = 16u * 1024 * 1024,
-                .reserve_bytes = RESERVE_BYTES,
+        .trailing_entries = o->trailing_entries,
+        .wal = {.segment_bytes_max = o->segment_bytes,
+                .reserve_bytes = o->reserve_bytes,
                 .unsafe_no_sync = o->unsafe_no_fsync},
         .on_role = on_role,
         .on_role_arg = s,

@@ -1,0 +1,52 @@
+/* daemon.h - whole etcd-lite daemons and their gRPC clients in one virtual world.
+ *
+ * A server is the object that main.c starts (server.h): listeners, gRPC and HTTP, peers' RPC, Raft,
+ * WAL, SQLite on the memory disk. A client node runs our gRPC client: its lanes each have one
+ * operation under way, against a member of their choice, with a deadline; what they ask and are
+ * told is a history (sim/history.h). While faults strike, the invariants are looked at after every
+ * event; then the faults stop, progress is demanded within a bounded time, all members must hold
+ * the same, and the history is checked.
+ *
+ * Thread: one. Memory: libc's through the world; all back at the end.
+ */
+#ifndef ETCD_SIM_DAEMON_H
+#define ETCD_SIM_DAEMON_H
+
+#include "sim/world.h"
+
+#define ETCD_SIM_SERVERS_MAX 5u
+#define ETCD_SIM_CLIENTS_MAX 4u /* client nodes */
+#define ETCD_SIM_LANES_MAX 6u   /* of a client node */
+#define ETCD_SIM_KEYS_MAX 8u
+
+struct etcd_sim_config {
+    struct bns_world_config world; /* nodes: the servers, then the clients */
+    unsigned servers, clients, lanes, keys;
+    uint64_t run_ns;   /* with faults */
+    uint64_t heal_ns;  /* then, without */
+    uint64_t think_ns; /* between two operations of a lane, at most */
+    uint64_t snapshot_count, trailing_entries, reserve_bytes;
+    uint32_t segment_bytes;  /* of the log */
+    double stop;             /* chance, every 100 ms, that a server is stopped in good order */
+    struct bns_trace *trace; /* may be NULL; borrowed */
+    void (*line)(void *arg, const char *text); /* each event; may be NULL */
+    void *line_arg;
+    struct bns_buf *history; /* gets the history as JSON lines; may be NULL */
+};
+
+struct etcd_sim_result {
+    uint64_t trace_hash, events;
+    uint64_t ops_ok, ops_failed, ops_open; /* open: nobody knows whether they happened */
+    uint64_t scrapes;                      /* HTTP answers */
+    uint64_t starts, stops, deaths, terms, applied, snapshots;
+    uint64_t slowest_ns; /* operation that was answered */
+    bool unchecked;      /* the search for a linear order was given up */
+    char text[1024];     /* why it failed */
+};
+
+/* 3 or 5 servers, 60 virtual seconds; fault rates drawn from the seed. */
+struct etcd_sim_config etcd_sim_swarm(uint64_t seed);
+/* True: nothing is wrong. */
+bool etcd_sim_run(uint64_t seed, const struct etcd_sim_config *cfg, struct etcd_sim_result *out);
+
+#endif

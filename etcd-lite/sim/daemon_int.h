@@ -1,0 +1,155 @@
+/* daemon_int.h - what the parts of the daemon simulation share. For etcd-lite/sim alone. */
+#ifndef ETCD_SIM_DAEMON_INT_H
+#define ETCD_SIM_DAEMON_INT_H
+
+#include "daemon.h"
+#include "io/http.h"
+#include "server.h"
+#include "sim/history.h"
+
+#define SIM_APPLIED_MAX 262144u
+#define SIM_TERMS_MAX 8192u
+#define SIM_REVS_MAX 131072
+#define SIM_VALUES_MAX 131072u
+#define SIM_GONE UINT64_MAX /* seen.value of a key that was deleted at that revision */
+#define SIM_CLIENT_PORT 2379
+#define SIM_PEER_PORT 2380
+
+struct etcd_sim;
+
+enum sim_phase {
+    SIM_FAULTS,
+    SIM_HEALED, /* clients go on */
+    SIM_STRICT, /* and what begins now must succeed */
+    SIM_FINAL,  /* lanes come to rest; then every key is read at every member, and the hashes */
+    SIM_DONE
+};
+
+#define SIM_ARGS_MAX 24
+
+struct sim_args { /* a command line */
+    char text[SIM_ARGS_MAX][512];
+    char *argv[SIM_ARGS_MAX + 1];
+    int argc;
+};
+
+struct sim_sighting { /* the first time that an answer showed a value */
+    uint64_t rev;     /* 0: never */
+    size_t before;    /* it was before this event of the history */
+};
+
+struct sim_server {
+    struct etcd_sim *m;
+    unsigned id;
+    struct etcd_server *s; /* NULL: not running */
+    struct etcd_options opt;
+    struct bns_log log;
+    struct bns_metrics *metrics;
+    bool up, stopping;
+    uint64_t life; /* which start this is */
+    uint64_t stop_ns;
+    uint64_t applied, term, leader; /* as last looked at */
+};
+
+enum sim_f {
+    SIM_GET,
+    SIM_PUT,
+    SIM_CAS,     /* by value */
+    SIM_CAS_REV, /* by revision */
+    SIM_DELETE,
+    SIM_OLD, /* at a past revision */
+    SIM_RANGE,
+    SIM_COMPACT,
+    SIM_SERIALIZABLE,
+    SIM_HASH,
+    SIM_SCRAPE
+};
+
+struct sim_lane {
+    struct etcd_sim *m;
+    struct sim_client *owner;
+    unsigned number; /* of all lanes */
+    int64_t process; /* in the history */
+    struct bns_timer timer;
+    struct bns_http_fetch *fetch;
+    /* the operation under way */
+    bool busy, strict, recorded;
+    uint64_t op, begun_ns;
+    enum sim_f f;
+    unsigned server, key;
+    uint64_t value, expect; /* ids; 0 = not there */
+    int64_t rev, floor;     /* asked for; the highest that was known before */
+    /* its answer */
+    unsigned messages;
+    int64_t got_rev, got_mod;
+    uint64_t got_value;
+    uint32_t got_hash;
+    bool got_yes; /* succeeded, deleted */
+    /* the final reads */
+    unsigned step, step_key;
+};
+
+struct sim_client {
+    struct etcd_sim *m;
+    unsigned id; /* of the node */
+    struct bns_env *env;
+    struct bns_grpc_client *grpc[ETCD_SIM_SERVERS_MAX];
+    bool found_dead[ETCD_SIM_SERVERS_MAX]; /* a connection, long after the faults stopped */
+    struct sim_lane lanes[ETCD_SIM_LANES_MAX];
+};
+
+struct etcd_sim {
+    struct bns_world *w;
+    const struct etcd_sim_config *cfg;
+    struct etcd_sim_result *out;
+    struct bns_arena arena;
+    struct sim_args args[ETCD_SIM_SERVERS_MAX];
+    struct sim_server servers[ETCD_SIM_SERVERS_MAX];
+    struct sim_client clients[ETCD_SIM_CLIENTS_MAX];
+    struct bns_history *history;
+    enum sim_phase phase;
+    bool failed;
+    uint64_t ops, values;
+    int64_t process_next;
+    uint64_t busy;                            /* lanes that have an operation under way */
+    uint64_t last[ETCD_SIM_KEYS_MAX];         /* a value that each key had lately */
+    int64_t last_rev[ETCD_SIM_KEYS_MAX];      /* and its revision */
+    unsigned deletes_open[ETCD_SIM_KEYS_MAX]; /* under way, or nobody knows */
+    int64_t rev_known;                        /* the highest that any answer has told */
+    int64_t compact_asked;
+    uint32_t hashes[ETCD_SIM_SERVERS_MAX];
+    int64_t hash_revs[ETCD_SIM_SERVERS_MAX];
+    uint64_t *digests;                   /* by applied index; 0 = nobody was there yet */
+    uint64_t *leader_of;                 /* by term */
+    uint64_t (*seen)[ETCD_SIM_KEYS_MAX]; /* by revision: what the key became there; 0 = not known */
+    struct sim_sighting *sightings;      /* by value */
+    struct bns_prng prng;                /* of the harness: stops */
+};
+
+/* daemon.c: the first complaint counts */
+void sim_complain(struct etcd_sim *m, const char *fmt, ...) BNS_PRINTF(2, 3);
+
+/* servers.c */
+void sim_servers_start(struct etcd_sim *m);
+void sim_servers_look(struct etcd_sim *m); /* the invariants, after every event */
+void sim_servers_stop_turn(struct bns_world *w, void *arg);
+void sim_servers_note(struct etcd_sim *m); /* where each stands, into the trace */
+
+/* clients.c */
+void sim_clients_start(struct etcd_sim *m);
+void sim_clients_end(struct etcd_sim *m); /* the world is about to go */
+void sim_lane_finish(struct sim_lane *l, int status, const char *text);
+
+/* ops.c */
+void sim_op_choose(struct sim_lane *l, struct bns_prng *p);
+/* The request's bytes in the arena, and the method's path. */
+struct bns_slice sim_op_encode(const struct sim_lane *l, struct bns_arena *arena,
+                               const char **path);
+void sim_op_decode(struct sim_lane *l, struct bns_slice msg);
+void sim_op_invoked(struct sim_lane *l);                             /* into the history */
+void sim_op_ended(struct sim_lane *l, int status, const char *text); /* likewise; and checks */
+
+/* verdict.c */
+void sim_check_history(struct etcd_sim *m);
+
+#endif

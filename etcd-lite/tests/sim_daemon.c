@@ -1,0 +1,260 @@
+/* sim_daemon.c - whole etcd-lite daemons and their gRPC clients in one virtual world.
+ *
+ * Goal:   no seed loses an acknowledged write, serves a stale read, lets two members differ, leaks,
+ *         or leaves the cluster stuck once the faults stop.
+ * Method: etcd-lite/sim: real bytes through h2, RPC, WAL, SQLite and the memory disk; a swarm of
+ *         faults per seed; invariants after every event; linearizability and equal hashes at the
+ *         end.
+ * Repeat: BNS_SEED=0x1f2e sim_daemon        replays one seed (BNS_TRACE=1 prints every event)
+ *         sim_daemon --trace FILE           with BNS_SEED: writes the trace for the viewer
+ *         sim_daemon --history FILE         with BNS_SEED: writes what clients asked and were told
+ *         sim_daemon --hunt N --start S     hunts N seeds from S on
+ *         BNS_MUTANT=22 sim_daemon --hunt 2000   with a planted bug
+ */
+/* ctest: timeout=300 */
+#include <setjmp.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon.h"
+#include "sim/trace.h"
+
+#define SEEDS 16
+#define FILE_BYTES_MAX (256u * 1024 * 1024)
+
+struct options {
+    uint64_t hunt, start, seed;
+    const char *trace, *history;
+};
+
+static uint64_t number(const char *text, uint64_t otherwise)
+{
+    char *end;
+    uint64_t v;
+
+    if (text == NULL || *text == '\0')
+        return otherwise;
+    v = strtoull(text, &end, 0);
+    return *end == '\0' ? v : otherwise;
+}
+
+static void print_line(void *arg, const char *text)
+{
+    (void)arg;
+    (void)printf("%s\n", text);
+}
+
+static struct etcd_sim_config config(uint64_t seed)
+{
+    struct etcd_sim_config cfg = etcd_sim_swarm(seed);
+
+    cfg.world.mutant = (uint32_t)number(getenv("BNS_MUTANT"), 0);
+    if (getenv("BNS_TRACE") != NULL)
+        cfg.line = print_line;
+    return cfg;
+}
+
+static void report(uint64_t seed, const struct etcd_sim_result *r)
+{
+    (void)fprintf(stderr, "seed 0x%llx: %s\n  replay: BNS_SEED=0x%llx sim_daemon --trace FILE\n",
+                  (unsigned long long)seed, r->text, (unsigned long long)seed);
+}
+
+static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
+{
+    sum->events += r->events;
+    sum->ops_ok += r->ops_ok;
+    sum->ops_failed += r->ops_failed;
+    sum->ops_open += r->ops_open;
+    sum->scrapes += r->scrapes;
+    sum->starts += r->starts;
+    sum->stops += r->stops;
+    sum->terms += r->terms;
+    sum->applied += r->applied;
+}
+
+/* Runs seeds start .. start + count - 1; how many failed. */
+static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
+{
+    struct etcd_sim_result sum = {0};
+    uint64_t failed = 0, done = 0, unchecked = 0;
+    clock_t began = clock();
+    double s;
+
+    for (uint64_t seed = start; seed < start + count && failed < stop_after; seed++, done++) {
+        struct etcd_sim_config cfg = config(seed);
+        struct etcd_sim_result r;
+
+        if (!etcd_sim_run(seed, &cfg, &r)) {
+            report(seed, &r);
+            failed++;
+        }
+        unchecked += r.unchecked;
+        if (r.unchecked)
+            (void)fprintf(stderr, "seed 0x%llx: the search for a linear order was given up\n",
+                          (unsigned long long)seed);
+        add(&sum, &r);
+        if (done % 100 == 99)
+            (void)fprintf(stderr, "%llu seeds\n", (unsigned long long)done + 1);
+    }
+    s = (double)(clock() - began) / CLOCKS_PER_SEC;
+    (void)printf("%llu seeds from 0x%llx, %llu failed, %llu unchecked; %.1f s CPU, %.0f seeds/h; "
+                 "per seed: %llu events, %llu operations answered, %llu refused, %llu unknown, "
+                 "%llu scrapes, %llu applied, %llu starts, %llu stops, %llu terms\n",
+                 (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
+                 (unsigned long long)unchecked, s, s > 0 ? (double)done * 3600 / s : 0,
+                 (unsigned long long)(sum.events / done), (unsigned long long)(sum.ops_ok / done),
+                 (unsigned long long)(sum.ops_failed / done),
+                 (unsigned long long)(sum.ops_open / done),
+                 (unsigned long long)(sum.scrapes / done), (unsigned long long)(sum.applied / done),
+                 (unsigned long long)(sum.starts / done), (unsigned long long)(sum.stops / done),
+                 (unsigned long long)(sum.terms / done));
+    return failed;
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void no_seed_breaks_the_daemons(void **state)
+{
+    (void)state;
+    assert_int_equal(hunt(1, number(getenv("BNS_RUNS"), SEEDS), 1), 0);
+}
+
+static void the_same_seed_gives_the_same_run(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        struct etcd_sim_config cfg = config(seed);
+        struct etcd_sim_result a, b;
+
+        assert_true(etcd_sim_run(seed, &cfg, &a));
+        assert_true(etcd_sim_run(seed, &cfg, &b));
+        assert_true(a.trace_hash == b.trace_hash && a.events == b.events && a.events > 1000);
+        assert_true(a.ops_ok == b.ops_ok && a.applied == b.applied && a.ops_ok > 0);
+    }
+}
+
+/* Runs this program once more; what it prints, cut to fit. */
+static void run_self(char *const envp[], char *out, size_t cap)
+{
+    char *argv[] = {"sim_daemon", NULL};
+    posix_spawn_file_actions_t actions;
+    size_t len = 0;
+    ssize_t n;
+    int fds[2], status = 0;
+    pid_t pid;
+
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
+    assert_int_equal(posix_spawn_file_actions_adddup2(&actions, fds[1], 1), 0);
+    assert_int_equal(posix_spawn_file_actions_addclose(&actions, fds[0]), 0);
+    assert_int_equal(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, envp), 0);
+    assert_int_equal(posix_spawn_file_actions_destroy(&actions), 0);
+    assert_int_equal(close(fds[1]), 0);
+    while ((n = read(fds[0], out + len, cap - 1 - len)) > 0)
+        len += (size_t)n;
+    out[len] = '\0';
+    assert_int_equal(close(fds[0]), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+/* Nothing of the machine or the process gets in. */
+static void another_process_gives_the_same_run(void **state)
+{
+    char *envp[] = {"BNS_SEED=3", NULL};
+    struct etcd_sim_config cfg = config(3);
+    struct etcd_sim_result r;
+    unsigned long long seed = 0, events = 0, hash = 0;
+    unsigned servers = 0;
+    char text[256];
+
+    (void)state;
+    run_self(envp, text, sizeof text);
+    assert_int_equal(sscanf(text, "seed 0x%llx: ok, %u servers, %llu events, hash %llx", &seed,
+                            &servers, &events, &hash),
+                     4);
+    assert_true(etcd_sim_run(3, &cfg, &r));
+    assert_true(hash == r.trace_hash && events == r.events && seed == 3);
+}
+
+/* ---- one seed -------------------------------------------------------------------------------- */
+
+static bool write_file(const char *path, struct bns_buf *b)
+{
+    FILE *f = fopen(path, "wb");
+    bool ok = f != NULL && fwrite(b->ptr, 1, b->len, f) == b->len;
+
+    if (f != NULL && fclose(f) != 0)
+        ok = false;
+    if (!ok)
+        (void)fprintf(stderr, "sim_daemon: cannot write %s\n", path);
+    return ok;
+}
+
+static int replay(const struct options *o)
+{
+    struct etcd_sim_config cfg = config(o->seed);
+    struct etcd_sim_result r;
+    struct bns_trace *t = NULL;
+    struct bns_buf trace, history;
+    bool ok, written = true;
+
+    bns_buf_init(&trace, bns_alloc_libc(), FILE_BYTES_MAX);
+    bns_buf_init(&history, bns_alloc_libc(), FILE_BYTES_MAX);
+    if (o->trace != NULL && bns_trace_new(bns_alloc_libc(), o->seed, 0, &t) != BNS_OK)
+        return 1;
+    if (t != NULL)
+        bns_trace_title(t, "sim_daemon");
+    cfg.trace = t;
+    cfg.history = &history;
+    ok = etcd_sim_run(o->seed, &cfg, &r);
+    if (t != NULL)
+        written = bns_trace_write(t, &trace) == BNS_OK && write_file(o->trace, &trace);
+    if (o->history != NULL)
+        written = write_file(o->history, &history) && written;
+    if (!ok)
+        report(o->seed, &r);
+    else
+        (void)printf("seed 0x%llx: ok, %u servers, %llu events, hash %016llx\n",
+                     (unsigned long long)o->seed, cfg.servers, (unsigned long long)r.events,
+                     (unsigned long long)r.trace_hash);
+    bns_trace_free(t);
+    bns_buf_free(&trace);
+    bns_buf_free(&history);
+    return ok && written ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_same_seed_gives_the_same_run),
+        cmocka_unit_test(another_process_gives_the_same_run),
+        cmocka_unit_test(no_seed_breaks_the_daemons),
+    };
+    struct options o = {.start = 1, .seed = number(getenv("BNS_SEED"), 0)};
+
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--hunt") == 0)
+            o.hunt = number(argv[i + 1], 1000);
+        else if (strcmp(argv[i], "--start") == 0)
+            o.start = number(argv[i + 1], 1);
+        else if (strcmp(argv[i], "--trace") == 0)
+            o.trace = argv[i + 1];
+        else if (strcmp(argv[i], "--history") == 0)
+            o.history = argv[i + 1];
+    }
+    if (getenv("BNS_SEED") != NULL)
+        return replay(&o);
+    if (o.hunt > 0)
+        return hunt(o.start, o.hunt, getenv("BNS_MUTANT") != NULL ? 1 : 20) == 0 ? 0 : 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
