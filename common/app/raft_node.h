@@ -76,7 +76,13 @@ struct bns_raft_node_config {
     /* Beside ops->role: for the server around the state machine. May be NULL. */
     void (*on_role)(void *arg, enum bns_raft_role role, uint64_t term, uint64_t leader);
     void *on_role_arg;
+    /* Requests of other members, method >= BNS_RAFT_NODE_METHOD: to be answered by bns_rpc_reply()
+     * once, now or later. NULL: refused. */
+    void (*on_request)(void *arg, struct bns_rpc_request *r, uint64_t from, uint16_t method,
+                       struct bns_slice payload);
+    void *on_request_arg;
 };
+#define BNS_RAFT_NODE_METHOD 64u
 
 /* Start-up, blocking: opens the WAL, replays, joins it with what the state machine holds. The core
  * runs from bns_raft_node_start() on. BNS_E_CORRUPT, BNS_E_INVALID, BNS_E_IO, BNS_E_NOMEM. */
@@ -100,6 +106,13 @@ struct bns_raft_read {
 };
 void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns);
 void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r);
+
+/* A request to another member, over the connection that carries Raft's messages; its on_request
+ * answers. As bns_rpc_call(), and BNS_E_NOTFOUND: no such member; BNS_E_SHUTDOWN. o->method >=
+ * BNS_RAFT_NODE_METHOD. When the node closes, o->done runs with BNS_E_CANCELED. */
+BNS_MUST_CHECK int bns_raft_node_call(struct bns_raft_node *n, uint64_t to,
+                                      const struct bns_rpc_call_options *o,
+                                      struct bns_slice payload);
 
 void bns_raft_node_status(const struct bns_raft_node *n, struct bns_raft_status *out);
 uint16_t bns_raft_node_port(const struct bns_raft_node *n); /* of the peer listener, 0 = none */

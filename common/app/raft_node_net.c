@@ -121,8 +121,23 @@ static void on_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint
         bns_rpc_reply(r, BNS_E_FORBIDDEN, bns_slice(NULL, 0));
     else if (method == BNS_RN_METHOD_SNAP)
         bns_rn_snap_request(n, r, from, payload);
+    else if (method >= BNS_RAFT_NODE_METHOD && n->cfg.on_request != NULL)
+        n->cfg.on_request(n->cfg.on_request_arg, r, from, method, payload);
     else
         bns_rpc_reply(r, BNS_E_UNSUPPORTED, bns_slice(NULL, 0));
+}
+
+int bns_raft_node_call(struct bns_raft_node *n, uint64_t to, const struct bns_rpc_call_options *o,
+                       struct bns_slice payload)
+{
+    struct bns_rn_peer *p = bns_rn_peer_find(n, to);
+
+    BNS_ASSERT(o->method >= BNS_RAFT_NODE_METHOD);
+    if (n->closing)
+        return BNS_E_SHUTDOWN;
+    if (p == NULL || p->link == NULL)
+        return BNS_E_NOTFOUND;
+    return bns_rpc_call(p->link, o, &payload, 1);
 }
 
 static void on_down(void *arg)

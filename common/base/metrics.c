@@ -4,8 +4,8 @@
  * when something is added, which is rare; reading them out is then a walk. Updating a metric is an
  * addition on memory that the registry owns and never moves.
  *
- * Histogram buckets are fixed, about 2.5 apart, 100 us .. 30 s: two daemons' histograms can always
- * be added up. Counts are kept per bucket and summed when they are written.
+ * Histogram buckets are fixed, about 2.5 apart from 100 us to 30 s, or powers of two: two daemons'
+ * histograms can always be added up. Counts are kept per bucket and summed when they are written.
  */
 #include "base/metrics.h"
 
@@ -15,6 +15,7 @@
 enum kind { COUNTER, GAUGE, HIST };
 
 #define BUCKETS 17
+#define POW2_BUCKETS 24
 static const struct {
     double le;
     const char *text;
@@ -27,7 +28,8 @@ static const struct {
 };
 
 struct bns_hist {
-    uint64_t buckets[BUCKETS + 1]; /* the last one: above every bound */
+    uint64_t buckets[POW2_BUCKETS + 1]; /* the one behind the last bound: above every bound */
+    bool pow2;
     uint64_t count;
     double sum;
 };
@@ -175,6 +177,16 @@ struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *l
     return s == NULL ? NULL : &s->hist;
 }
 
+struct bns_hist *bns_hist_pow2(struct bns_metrics *m, const char *name, const char *labels,
+                               const char *help)
+{
+    struct bns_hist *h = bns_hist(m, name, labels, help);
+
+    if (h != NULL)
+        h->pow2 = true;
+    return h;
+}
+
 int bns_metrics_hook(struct bns_metrics *m, void (*fn)(void *arg), void *arg)
 {
     struct hook *h;
@@ -202,13 +214,23 @@ void bns_gauge_set(struct bns_gauge *g, double v)
         g->value = v;
 }
 
+static size_t bounds_count(const struct bns_hist *h)
+{
+    return h->pow2 ? POW2_BUCKETS : BUCKETS;
+}
+
+static double bound(const struct bns_hist *h, size_t i)
+{
+    return h->pow2 ? (double)(UINT64_C(1) << i) : bounds[i].le;
+}
+
 void bns_hist_observe(struct bns_hist *h, double seconds)
 {
     size_t i = 0;
 
     if (h == NULL)
         return;
-    while (i < BUCKETS && !(seconds <= bounds[i].le))
+    while (i < bounds_count(h) && !(seconds <= bound(h, i)))
         i++;
     h->buckets[i]++;
     h->count++;
@@ -269,16 +291,28 @@ static int put_name(struct bns_buf *out, const char *name, const char *suffix, c
     return bns_buf_fmt(out, "%s%s{%s} ", name, suffix, labels);
 }
 
+static int put_bound(struct bns_buf *out, const struct bns_hist *h, size_t i)
+{
+    if (i == bounds_count(h))
+        return bns_buf_fmt(out, "+Inf");
+    if (h->pow2)
+        return bns_buf_fmt(out, "%llu", 1ull << i);
+    return bns_buf_fmt(out, "%s", bounds[i].text);
+}
+
 static int put_hist(struct bns_buf *out, const char *name, const struct series *s)
 {
     const char *comma = s->labels[0] == '\0' ? "" : ",";
     uint64_t sum = 0;
     int rv;
 
-    for (size_t i = 0; i <= BUCKETS; i++) {
+    for (size_t i = 0; i <= bounds_count(&s->hist); i++) {
         sum += s->hist.buckets[i];
-        rv = bns_buf_fmt(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", name, s->labels, comma,
-                         i < BUCKETS ? bounds[i].text : "+Inf", (unsigned long long)sum);
+        rv = bns_buf_fmt(out, "%s_bucket{%s%sle=\"", name, s->labels, comma);
+        if (rv == BNS_OK)
+            rv = put_bound(out, &s->hist, i);
+        if (rv == BNS_OK)
+            rv = bns_buf_fmt(out, "\"} %llu\n", (unsigned long long)sum);
         if (rv != BNS_OK)
             return rv;
     }

@@ -18,7 +18,7 @@ struct bns_counter {
 struct bns_gauge {
     double value;
 };
-struct bns_hist; /* fixed log buckets, 100 us .. 30 s */
+struct bns_hist; /* fixed log buckets */
 
 BNS_MUST_CHECK int bns_metrics_new(const struct bns_alloc *alloc, struct bns_metrics **out);
 void bns_metrics_free(struct bns_metrics *m);
@@ -30,7 +30,10 @@ struct bns_counter *bns_counter(struct bns_metrics *m, const char *name, const c
 struct bns_gauge *bns_gauge(struct bns_metrics *m, const char *name, const char *labels,
                             const char *help);
 struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *labels,
-                          const char *help);
+                          const char *help); /* 100 us .. 30 s */
+/* Buckets 1, 2, 4 .. 2^23, as etcd counts seconds that may be years. */
+struct bns_hist *bns_hist_pow2(struct bns_metrics *m, const char *name, const char *labels,
+                               const char *help);
 
 /* Appends name="value" to a label set that is being built in `out` (with a comma when `out` is not
  * empty), the value escaped: the way to put text from outside into labels. End it with a NUL byte.

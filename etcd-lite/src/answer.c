@@ -73,6 +73,9 @@ static void measure(struct etcd_pending *p, size_t *i)
             n += message_len(child->kind == ETCD_PART_NONE ? 0 : message_len(child->bytes));
         }
         break;
+    case ETCD_PART_LEASE:
+        n += int_len(part->total) + int_len(part->limit);
+        break;
     case ETCD_PART_HASH:
         n += int_len((int64_t)part->hash) + int_len(part->limit) + int_len(part->total);
         break;
@@ -138,6 +141,9 @@ static void write_part(struct etcd_pending *p, size_t *i, struct body *b)
         put_int(b, 2, (int64_t)part->hash);
         put_int(b, 3, part->limit);
         put_int(b, 4, part->total);
+    } else if (part->kind == ETCD_PART_LEASE) {
+        put_int(b, 2, part->total);
+        put_int(b, 3, part->limit);
     } else if (part->kind == ETCD_PART_TXN) {
         put_int(b, 2, part->succeeded);
         for (uint32_t c = 0; c < part->children; c++) {

@@ -121,11 +121,8 @@ static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *
     } else if (p != NULL && r->compaction == NULL) {
         (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* unknown: an empty answer */
     }
-    if (x.changes > 0) {
-        kv->now.revision++;
-        if (rv == BNS_OK)
-            etcd_watch_notify(kv, x.changes);
-    }
+    if (rv == BNS_OK)
+        etcd_exec_end(&x);
     return rv;
 }
 
@@ -171,6 +168,7 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
     enum etcd_step step = check(kv, r, &why);
     struct etcd_pending *p;
     bool wait = false;
+    int rv = BNS_OK;
 
     if (step == ETCD_MISSING) {
         kv->apply.reading = true;
@@ -187,7 +185,12 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
         wait = r->compaction->physical && kv->compact.running;
         if (p != NULL)
             (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
-    } else if (step == ETCD_GO && execute(kv, r, p) != BNS_OK) {
+    } else if (step == ETCD_GO && (r->lease_grant != NULL || r->lease_revoke != NULL)) {
+        rv = etcd_lease_apply(kv, e->term, r, p, &why);
+    } else if (step == ETCD_GO) {
+        rv = execute(kv, r, p);
+    }
+    if (rv != BNS_OK) {
         etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
         return;
     }

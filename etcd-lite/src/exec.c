@@ -61,9 +61,11 @@ int etcd_exec_put(struct etcd_exec *x, const Etcdserverpb__PutRequest *r, bool n
     struct bns_slice key = etcd_bytes(r->key);
     struct etcd_key *k = etcd_index_first(&x->kv->index, key, bns_slice(NULL, 0));
     const struct etcd_rev *old = k == NULL ? NULL : etcd_key_alive_at(k, INT64_MAX);
-    struct etcd_kvview before, v = {.key = key, .value = etcd_bytes(r->value)};
+    struct etcd_kvview before, v = {.key = key, .value = etcd_bytes(r->value), .lease = r->lease};
+    bool leased = old != NULL && (old->size & ETCD_REV_LEASE) != 0;
     struct etcd_rev rev = {.size = 0};
     size_t at = 0;
+    int rv;
 
     if ((r->ignore_value || r->ignore_lease) && !old_view(x, k, &before))
         return BNS_E_CORRUPT;
@@ -86,7 +88,29 @@ int etcd_exec_put(struct etcd_exec *x, const Etcdserverpb__PutRequest *r, bool n
     rev.version = v.version;
     rev.size = v.lease != 0 ? ETCD_REV_LEASE : 0;
     bns_counter_add(x->kv->m_put, 1);
-    return add_row(x, key, &rev, etcd_kvbytes_make(x->kv->alloc, &v));
+    rv = add_row(x, key, &rev, etcd_kvbytes_make(x->kv->alloc, &v));
+    if (rv == BNS_OK && v.lease != 0)
+        rv = etcd_lease_attach(x->kv, key, v.lease);
+    else if (rv == BNS_OK && leased)
+        etcd_lessor_detach(&x->kv->leases.lessor, key);
+    return rv;
+}
+
+/* A tombstone; key is the index's. */
+static int bury(struct etcd_exec *x, struct bns_slice key, bool leased)
+{
+    struct etcd_kvview v = {.key = key};
+    struct etcd_rev rev = {.version = 0};
+    int rv = add_row(x, key, &rev, etcd_kvbytes_make(x->kv->alloc, &v));
+
+    if (rv == BNS_OK && leased)
+        etcd_lessor_detach(&x->kv->leases.lessor, key);
+    return rv;
+}
+
+int etcd_exec_bury(struct etcd_exec *x, struct bns_slice key)
+{
+    return bury(x, key, true);
 }
 
 int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest *r, bool nested)
@@ -99,8 +123,6 @@ int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest
 
     for (; k != NULL && rv == BNS_OK; k = etcd_index_next(k, end)) {
         const struct etcd_rev *old = etcd_key_alive_at(k, INT64_MAX);
-        struct etcd_kvview v = {.key = etcd_key_bytes(k)};
-        struct etcd_rev rev = {.version = 0};
         if (old == NULL)
             continue;
         deleted++;
@@ -108,7 +130,7 @@ int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest
             etcd_pending_row(x->p, old, NULL);
             x->p->parts[at].count++;
         }
-        rv = add_row(x, v.key, &rev, etcd_kvbytes_make(x->kv->alloc, &v));
+        rv = bury(x, etcd_key_bytes(k), (old->size & ETCD_REV_LEASE) != 0);
     }
     bns_counter_add(x->kv->m_delete, (uint64_t)deleted);
     if (x->p != NULL) {
@@ -116,6 +138,14 @@ int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest
         x->p->parts[at].header = now(x);
     }
     return rv;
+}
+
+void etcd_exec_end(struct etcd_exec *x)
+{
+    if (x->changes == 0)
+        return;
+    x->kv->now.revision++;
+    etcd_watch_notify(x->kv, x->changes);
 }
 
 static int exec_op(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)

@@ -107,6 +107,7 @@ static void written(struct etcd_store_job *j)
 
     kv->queued_bytes -= w->bytes;
     rows_put(kv->alloc, j->rows, j->rows_count);
+    bns_free(kv->alloc, j->leases);
     bns_free(kv->alloc, w);
     if (ok)
         etcd_apply_step(kv);
@@ -129,6 +130,11 @@ void etcd_kv_flush(struct etcd_kv *kv)
     w->job.done = written;
     w->job.rows = kv->rows;
     w->job.rows_count = kv->rows_count;
+    w->job.leases = kv->leases.rows;
+    w->job.leases_count = kv->leases.rows_count;
+    kv->leases.rows = NULL;
+    kv->leases.rows_count = 0;
+    kv->leases.rows_cap = 0;
     w->job.has_meta = true;
     w->job.meta = kv->now;
     kv->queued_bytes += kv->rows_bytes;
@@ -179,6 +185,7 @@ int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns
 {
     struct etcd_kvview v;
     struct etcd_rev r;
+    int rv;
 
     if (main == 0)
         return etcd_members_row(kv, sub, bytes);
@@ -191,7 +198,12 @@ int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns
                           .create = v.create,
                           .version = v.mod == 0 ? 0 : v.version,
                           .size = (uint32_t)bytes.len | (v.lease != 0 ? ETCD_REV_LEASE : 0)};
-    return etcd_index_add(&kv->index, v.key, &r);
+    rv = etcd_index_add(&kv->index, v.key, &r);
+    if (rv == BNS_OK && v.lease != 0)
+        return etcd_lease_attach(kv, v.key, v.lease);
+    if (rv == BNS_OK)
+        etcd_lessor_detach(&kv->leases.lessor, v.key);
+    return rv;
 }
 
 static int on_row(void *arg, int64_t main, uint32_t sub, struct bns_slice bytes)
@@ -237,9 +249,14 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     etcd_eval_init(&kv->apply.eval, kv);
     bns_buf_init(&kv->compact.cursor, kv->alloc, SIZE_MAX);
     init_metrics(kv);
+    etcd_leases_init(kv);
     rv = etcd_store_open(env, cfg->dir, on_row, kv, &kv->store, &kv->now, err);
     if (rv == BNS_OK && etcd_watch_hub_new(kv) != BNS_OK)
         rv = bns_err_set(err, BNS_E_NOMEM, "%s: no memory for watches", cfg->dir);
+    if (rv == BNS_OK)
+        rv = etcd_store_leases(kv->store, etcd_leases_row, kv, err);
+    if (rv == BNS_OK)
+        rv = etcd_leases_loaded(kv, err);
     if (rv != BNS_OK) {
         etcd_kv_close(kv);
         return rv;
@@ -266,6 +283,8 @@ void etcd_kv_close(struct etcd_kv *kv)
     bns_free(kv->alloc, kv->compact.rows);
     bns_hmap_free(&kv->waiters);
     etcd_members_free(kv);
+    etcd_leases_clear(kv);
+    bns_free(kv->alloc, kv->leases.rows);
     etcd_cache_clear(&kv->cache);
     etcd_index_free(&kv->index);
     etcd_store_close(kv->store);
@@ -286,6 +305,7 @@ void etcd_kv_drain(struct etcd_kv *kv, void (*done)(void *arg), void *arg)
     etcd_reads_refuse(kv);
     etcd_watch_stop(kv);
     bns_timer_stop(kv->env, &kv->flush);
+    etcd_leases_stop(kv);
     etcd_kv_flush(kv);
     etcd_kv_check_drained(kv);
 }

@@ -107,6 +107,8 @@ enum etcd_op {
     ETCD_OP_DELETE = 5,
     ETCD_OP_TXN = 6,
     ETCD_OP_COMPACT = 7,
+    ETCD_OP_LEASE_GRANT = 8,
+    ETCD_OP_LEASE_REVOKE = 9,
     ETCD_OP_MEMBER_ATTR = 1301
 };
 

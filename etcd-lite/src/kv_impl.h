@@ -8,6 +8,7 @@
 #include "index.h"
 #include "kv.h"
 #include "kvbytes.h"
+#include "lease_kv.h"
 #include "revstore.h"
 
 extern const struct etcd_status etcd_ok, etcd_compacted, etcd_future, etcd_no_key, etcd_no_lease;
@@ -21,7 +22,8 @@ enum etcd_part_kind { /* 1 .. 4: the field numbers of ResponseOp */
                       ETCD_PART_DELETE,
                       ETCD_PART_TXN,
                       ETCD_PART_COMPACT,
-                      ETCD_PART_HASH
+                      ETCD_PART_HASH,
+                      ETCD_PART_LEASE
 };
 
 /* One response message; the parts of a pending answer are a tree in pre-order. */
@@ -35,8 +37,8 @@ struct etcd_part {
     bool descending;     /* with by_value */
     uint32_t children;   /* TXN: parts that follow, one tree each */
     int64_t header;      /* revision in a nested header, 0 = an empty one */
-    int64_t total;       /* RANGE: count; DELETE: deleted; HASH: revision */
-    int64_t limit;       /* with by_value; HASH: compacted */
+    int64_t total;       /* RANGE: count; DELETE: deleted; HASH: revision; LEASE: id */
+    int64_t limit;       /* with by_value; HASH: compacted; LEASE: ttl */
     size_t first, count; /* rows */
     size_t bytes;        /* measured */
     uint32_t hash;
@@ -119,6 +121,9 @@ BNS_MUST_CHECK int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__Del
                                     bool nested);
 BNS_MUST_CHECK int etcd_exec_txn(struct etcd_exec *x, const Etcdserverpb__TxnRequest *t,
                                  bool nested);
+void etcd_exec_end(struct etcd_exec *x); /* what was changed is one revision */
+/* Deletes a key that is alive and on a lease. */
+BNS_MUST_CHECK int etcd_exec_bury(struct etcd_exec *x, struct bns_slice key);
 
 /* range.c: one RANGE part and its rows at revision `rev`, in p. */
 void etcd_range_resolve(struct etcd_kv *kv, struct etcd_pending *p,
@@ -164,6 +169,20 @@ struct etcd_install {
     void *arg;
 };
 
+struct etcd_leases {
+    struct etcd_lessor lessor;
+    struct etcd_lease_hooks hooks;
+    uint64_t term;
+    struct bns_timer timer;
+    uint64_t armed_ns;           /* when the timer is to fire; BNS_NEVER */
+    uint64_t turn_ns;            /* no expiry before this */
+    bool late;                   /* the last turn was given away */
+    struct etcd_lease_row *rows; /* applied, not yet given to the store */
+    size_t rows_count, rows_cap;
+    struct bns_counter *m_granted, *m_revoked, *m_renewed, *m_expired;
+    struct bns_hist *m_ttl;
+};
+
 #define ETCD_MEMBER_SLOTS 32
 
 struct etcd_watch_hub;
@@ -202,6 +221,7 @@ struct etcd_kv {
     bool pumping;
     struct etcd_compaction compact;
     struct etcd_install install;
+    struct etcd_leases leases;
     struct {
         uint64_t id;
         struct bns_rcbuf *bytes;
@@ -233,6 +253,20 @@ void etcd_members_free(struct etcd_kv *kv);
 BNS_MUST_CHECK int etcd_members_row(struct etcd_kv *kv, uint32_t slot, struct bns_slice bytes);
 BNS_MUST_CHECK int etcd_members_apply(struct etcd_kv *kv,
                                       const Etcdserverpb__ClusterMemberAttrSetRequest *r);
+
+/* lease_kv.c */
+void etcd_leases_init(struct etcd_kv *kv);
+void etcd_leases_stop(struct etcd_kv *kv);
+void etcd_leases_clear(struct etcd_kv *kv); /* before the index, whose keys they name */
+int etcd_leases_row(void *arg, int64_t id, int64_t ttl); /* arg: the kv */
+BNS_MUST_CHECK int etcd_leases_loaded(struct etcd_kv *kv, struct bns_err *err);
+/* key is in the index. BNS_E_NOMEM. */
+BNS_MUST_CHECK int etcd_lease_attach(struct etcd_kv *kv, struct bns_slice key, int64_t lease);
+void etcd_lease_role(struct etcd_kv *kv, bool leader, uint64_t term);
+/* lease_grant or lease_revoke, of an entry of this term. BNS_E_NOMEM; *why = refused. */
+BNS_MUST_CHECK int etcd_lease_apply(struct etcd_kv *kv, uint64_t term,
+                                    const Etcdserverpb__InternalRaftRequest *r,
+                                    struct etcd_pending *p, struct etcd_status *why);
 
 /* apply.c */
 void etcd_apply_step(struct etcd_kv *kv);

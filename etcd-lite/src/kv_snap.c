@@ -263,6 +263,47 @@ static void install_over(struct etcd_kv *kv, int code)
     done(arg, code);
 }
 
+/* One slice of the new store's leases into the lessor. */
+static void leases_scanned(struct etcd_store_job *j)
+{
+    struct etcd_kv *kv = kv_of(j);
+    int code;
+
+    if (!etcd_kv_job_over(kv, j))
+        return;
+    code = j->code;
+    for (size_t i = 0; i < j->leases_count && code == BNS_OK; i++)
+        code = etcd_leases_row(kv, j->leases[i].id, j->leases[i].ttl);
+    if (code == BNS_OK && !j->finished) {
+        etcd_kv_submit(kv, j);
+        return;
+    }
+    bns_free(kv->alloc, j->leases);
+    j->leases = NULL;
+    if (code == BNS_OK)
+        code = etcd_leases_loaded(kv, NULL);
+    if (code != BNS_OK)
+        etcd_kv_fatal(kv, code, "the leases of the installed snapshot cannot be loaded");
+    else
+        install_over(kv, BNS_OK);
+}
+
+static void scan_leases(struct etcd_kv *kv, struct etcd_store_job *j)
+{
+    struct etcd_lease_row *rows = bns_alloc_array(kv->alloc, SCAN_ROWS, sizeof *rows);
+
+    if (rows == NULL) {
+        etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while loading the leases of a snapshot");
+        return;
+    }
+    *j = (struct etcd_store_job){.kind = ETCD_STORE_LEASES,
+                                 .done = leases_scanned,
+                                 .leases = rows,
+                                 .leases_cap = SCAN_ROWS,
+                                 .after_lease = INT64_MIN};
+    etcd_kv_submit(kv, j);
+}
+
 /* One slice of the new store's rows into the index. */
 static void scanned(struct etcd_store_job *j)
 {
@@ -287,7 +328,7 @@ static void scanned(struct etcd_store_job *j)
     if (code != BNS_OK)
         etcd_kv_fatal(kv, code, "the installed snapshot cannot be indexed");
     else
-        install_over(kv, BNS_OK);
+        scan_leases(kv, j);
 }
 
 static void switched(struct etcd_store_job *j)
@@ -306,6 +347,7 @@ static void switched(struct etcd_store_job *j)
     }
     kv->now = j->meta;
     kv->durable = j->meta;
+    etcd_leases_clear(kv);
     etcd_index_free(&kv->index);
     etcd_cache_clear(&kv->cache);
     etcd_members_free(kv);
@@ -356,10 +398,8 @@ static void sm_install_end(void *sm, bns_sm_done *done, void *arg)
 
 static void sm_role(void *sm, enum bns_raft_role role, uint64_t term, uint64_t leader)
 {
-    (void)sm; /* the store is the same on leader and follower; leases will differ */
-    (void)role;
-    (void)term;
     (void)leader;
+    etcd_lease_role(sm, role == BNS_RAFT_LEADER, term);
 }
 
 static uint64_t sm_digest(void *sm)

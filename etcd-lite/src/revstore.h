@@ -35,6 +35,11 @@ struct etcd_row {
     struct bns_rcbuf *kv;
 };
 
+/* WRITE: ttl 0 = the lease is gone. LEASES: as found. */
+struct etcd_lease_row {
+    int64_t id, ttl;
+};
+
 struct etcd_meta {
     uint64_t applied, term;
     int64_t revision;
@@ -44,10 +49,11 @@ struct etcd_meta {
 };
 
 enum etcd_store_kind {
-    ETCD_STORE_WRITE,         /* rows, meta when has_meta */
+    ETCD_STORE_WRITE,         /* rows, leases, meta when has_meta */
     ETCD_STORE_DELETE,        /* rows */
     ETCD_STORE_READ,          /* rows from pos on; a slice: pos < rows_count = submit again */
     ETCD_STORE_SCAN,          /* rows behind (after_main, after_sub), at most rows_cap, in order */
+    ETCD_STORE_LEASES,        /* leases behind after_lease, at most leases_cap, by id */
     ETCD_STORE_CHECKPOINT,    /* all before it is durable; meta = what the disk holds */
     ETCD_STORE_BACKUP_OPEN,   /* backup: a new file */
     ETCD_STORE_BACKUP_STEP,   /* a slice; finished = the file is complete, meta and bytes are set */
@@ -68,6 +74,9 @@ struct etcd_store_job {
     struct bns_err err;
     struct etcd_row *rows;
     size_t rows_count, rows_cap, pos;
+    struct etcd_lease_row *leases;
+    size_t leases_count, leases_cap;
+    int64_t after_lease;
     bool has_meta, finished;
     struct etcd_meta meta;
     int64_t after_main;
@@ -87,6 +96,10 @@ typedef int etcd_store_row_fn(void *arg, int64_t main, uint32_t sub, struct bns_
 BNS_MUST_CHECK int etcd_store_open(struct bns_env *env, const char *dir, etcd_store_row_fn *fn,
                                    void *arg, struct etcd_store **out, struct etcd_meta *meta,
                                    struct bns_err *err);
+/* Blocking, right after the open: told of every lease, by id. An error of fn ends it. */
+BNS_MUST_CHECK int etcd_store_leases(struct etcd_store *s,
+                                     int (*fn)(void *arg, int64_t id, int64_t ttl), void *arg,
+                                     struct bns_err *err);
 void etcd_store_close(struct etcd_store *s); /* no job is queued; NULL is fine */
 /* After the death of a simulated node: gives back what SQLite holds outside of the node's memory,
  * without calling the env. */

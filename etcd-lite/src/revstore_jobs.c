@@ -115,6 +115,44 @@ static int write_rows(struct etcd_store *s, struct etcd_store_job *j)
     return BNS_OK;
 }
 
+static int write_leases(struct etcd_store *s, struct etcd_store_job *j)
+{
+    for (size_t i = 0; i < j->leases_count; i++) {
+        const struct etcd_lease_row *r = &j->leases[i];
+        sqlite3_stmt *st = s->stmt[r->ttl == 0 ? ETCD_STMT_LEASE_DELETE : ETCD_STMT_LEASE_PUT];
+        int rc = sqlite3_bind_int64(st, 1, r->id);
+
+        if (rc == SQLITE_OK && r->ttl != 0)
+            rc = sqlite3_bind_int64(st, 2, r->ttl);
+        if (rc == SQLITE_OK)
+            rc = sqlite3_step(st);
+        sqlite3_reset(st);
+        if (rc != SQLITE_DONE)
+            return fail(s, j, rc, "write a lease");
+    }
+    return BNS_OK;
+}
+
+static int scan_leases(struct etcd_store *s, struct etcd_store_job *j)
+{
+    sqlite3_stmt *st = s->stmt[ETCD_STMT_LEASES];
+    int rv = BNS_OK, rc = SQLITE_DONE;
+
+    sqlite3_bind_int64(st, 1, j->after_lease);
+    sqlite3_bind_int64(st, 2, (int64_t)j->leases_cap);
+    j->leases_count = 0;
+    while (j->leases_count < j->leases_cap && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        j->after_lease = sqlite3_column_int64(st, 0);
+        j->leases[j->leases_count++] =
+            (struct etcd_lease_row){j->after_lease, sqlite3_column_int64(st, 1)};
+    }
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        rv = fail(s, j, rc, "scan leases");
+    j->finished = rv == BNS_OK && rc == SQLITE_DONE;
+    sqlite3_reset(st);
+    return rv;
+}
+
 static int delete_rows(struct etcd_store *s, struct etcd_store_job *j)
 {
     for (size_t i = 0; i < j->rows_count; i++) {
@@ -219,6 +257,8 @@ static int run(struct etcd_store *s, struct etcd_store_job *j)
     case ETCD_STORE_WRITE:
         s->changed = true;
         rv = write_rows(s, j);
+        if (rv == BNS_OK)
+            rv = write_leases(s, j);
         if (rv == BNS_OK && j->has_meta) {
             s->meta = j->meta;
             rv = write_meta(s, j);
@@ -229,6 +269,8 @@ static int run(struct etcd_store *s, struct etcd_store_job *j)
         return delete_rows(s, j);
     case ETCD_STORE_READ:
         return read_rows(s, j);
+    case ETCD_STORE_LEASES:
+        return scan_leases(s, j);
     default:
         BNS_ASSERT(j->kind == ETCD_STORE_SCAN);
         return scan_rows(s, j);

@@ -2,7 +2,7 @@
 #include "codec/pb.h"
 #include "server.h"
 
-static int put_header(struct etcd_server *s, struct bns_buf *out)
+int etcd_put_header(struct etcd_server *s, struct bns_buf *out)
 {
     struct bns_buf h;
     int rv;
@@ -76,7 +76,7 @@ static void members_now(struct etcd_task *t)
     int rv;
 
     bns_buf_init(&out, s->env->alloc, 1024 * 1024);
-    rv = put_header(s, &out);
+    rv = etcd_put_header(s, &out);
     for (size_t i = 0; rv == BNS_OK && i < s->opt->members.count; i++)
         rv = put_member(s, &s->opt->members.member[i], &out);
     reply(t, &out, rv);
@@ -114,7 +114,7 @@ static void on_status(struct bns_grpc_call *c, struct bns_slice msg)
         return;
     bns_raft_node_status(s->node, &st);
     bns_buf_init(&out, s->env->alloc, 4096);
-    rv = put_header(s, &out);
+    rv = etcd_put_header(s, &out);
     if (rv == BNS_OK)
         rv = bns_pb_put_bytes(&out, 2, BNS_LIT(ETCD_API_VERSION));
     if (rv == BNS_OK)

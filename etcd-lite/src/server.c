@@ -22,6 +22,7 @@ static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t 
     s->term = term;
     s->leader = leader;
     etcd_watch_leader(s);
+    etcd_asks_role(s);
     if (leader == 0 || s->serving)
         return;
     s->serving = true;
@@ -49,6 +50,13 @@ static int subdir(struct bns_env *env, const char *dir, const char *name, char o
     return bns_vfs_mkdir(env->vfs, out, err);
 }
 
+static int propose_revoke(void *arg, struct bns_rcbuf *entry)
+{
+    struct etcd_server *s = arg;
+
+    return s->node == NULL ? BNS_E_SHUTDOWN : bns_raft_node_propose(s->node, entry);
+}
+
 static int open_store(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
@@ -61,6 +69,10 @@ static int open_store(struct etcd_server *s, struct bns_err *err)
     kc.dir = dir;
     if (rv == BNS_OK)
         rv = etcd_kv_open(s->env, &kc, &s->kv, err);
+    if (rv == BNS_OK)
+        etcd_kv_leases_on(s->kv, &(struct etcd_lease_hooks){.extend_ns = o->election_ms * BNS_MS,
+                                                            .propose = propose_revoke,
+                                                            .arg = s});
     return rv;
 }
 
@@ -108,6 +120,8 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
                 .unsafe_no_sync = o->unsafe_no_fsync},
         .on_role = on_role,
         .on_role_arg = s,
+        .on_request = etcd_ask_request,
+        .on_request_arg = s,
     };
     int rv = subdir(s->env, o->data_dir, "wal", dir, err);
 
@@ -138,6 +152,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
         rv = etcd_cluster_service(s);
     if (rv == BNS_OK)
         rv = etcd_watch_service(s);
+    if (rv == BNS_OK)
+        rv = etcd_lease_service(s);
     if (rv == BNS_OK)
         rv = etcd_http_routes(s);
     if (rv != BNS_OK)
@@ -181,6 +197,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     bns_list_init(&s->watch_calls);
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
+    etcd_asks_init(s);
     *out = s;
     rv = etcd_request_ids(s, err);
     if (rv == BNS_OK)
@@ -217,6 +234,7 @@ static void http_drained(void *arg)
     struct etcd_server *s = arg;
 
     etcd_tasks_abort(s);
+    etcd_asks_stop(s);
     bns_timer_stop(s->env, &s->ops_timer);
     bns_timer_stop(s->env, &s->parked_timer);
     bns_timer_stop(s->env, &s->publish);
@@ -237,6 +255,7 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     s->drained = done;
     s->drained_arg = arg;
     etcd_watch_end(s);
+    etcd_lease_streams_end(s); /* they have no end of their own */
     bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
 }
 

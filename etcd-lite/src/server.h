@@ -10,6 +10,7 @@
 #include "io/grpc.h"
 #include "io/http.h"
 #include "kv.h"
+#include "lease_ask.h"
 #include "options.h"
 
 #define ETCD_API_VERSION "3.6.0"
@@ -34,6 +35,9 @@ struct etcd_server {
     struct bns_grpc_method kv_methods[5], cluster_methods[3], watch_methods[1];
     struct bns_list watch_calls; /* rpc_watch.c */
     struct bns_timer leaderless; /* since when there is no leader */
+    struct etcd_lease_service lease;
+    int64_t lease_ttl_min;
+    bool stopping_asks;
     struct bns_http_route routes[2];
     struct bns_admin admin;
     uint16_t client_port;
@@ -94,8 +98,12 @@ BNS_MUST_CHECK int etcd_kv_service(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_cluster_service(struct etcd_server *s);
 /* rpc_watch.c. Registers Watch. */
 BNS_MUST_CHECK int etcd_watch_service(struct etcd_server *s);
-void etcd_watch_leader(struct etcd_server *s); /* s->leader has changed */
-void etcd_watch_end(struct etcd_server *s);    /* all calls end: the server stops */
+void etcd_watch_leader(struct etcd_server *s);                /* s->leader has changed */
+void etcd_watch_end(struct etcd_server *s);                   /* all calls end: the server stops */
+BNS_MUST_CHECK int etcd_lease_service(struct etcd_server *s); /* Lease */
+void etcd_lease_streams_end(struct etcd_server *s); /* KeepAlive ends with "server stopped" */
+/* Appends field 1, a ResponseHeader as of now. */
+BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);
 
 /* /health, /version, and those of app/admin.h: /metrics, /healthz, /readyz */
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);

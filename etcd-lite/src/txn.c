@@ -329,8 +329,8 @@ static enum etcd_step put_check(struct etcd_eval *ev, const Etcdserverpb__PutReq
         if (step == ETCD_NOMEM)
             return step;
     }
-    if (r->lease != 0) {
-        *why = etcd_no_lease; /* no lease exists */
+    if (r->lease != 0 && !etcd_kv_lease_exists(ev->kv, r->lease)) {
+        *why = etcd_no_lease;
         return ETCD_REFUSED;
     }
     return step;

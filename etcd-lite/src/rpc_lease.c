@@ -1,0 +1,365 @@
+/* rpc_lease.c - the service etcdserverpb.Lease.
+ *
+ * Grant and Revoke are proposals. What the log holds is decided before: an id is chosen when the
+ * client gives none, and the TTL is raised to the least allowed, so that members with other
+ * election timeouts apply the same. KeepAlive and TimeToLive ask the leader (lease_ask.c). Leases
+ * is a linearizable read of this member's own table.
+ *
+ * A KeepAlive stream takes up to STREAM_MAX renewals at a time and answers each as it is known; the
+ * header is filled before the renewal, so that its revision is not later than it. The stream ends
+ * when the client has closed its side and all is answered, or with the first error.
+ */
+#include "codec/pb.h"
+#include "server.h"
+
+#define LEASE_COST 64u /* of the quota, as etcd counts it */
+#define STREAM_MAX 64u /* renewals under way; beyond: the client's flow control */
+#define LIST_MAX ((size_t)INT32_MAX)
+
+#define TEXT_STOPPED "etcdserver: server stopped"
+#define TEXT_NOMEM "etcdserver: out of memory"
+
+static void status_of(int code, int *status, const char **text)
+{
+    *status = BNS_GRPC_UNAVAILABLE;
+    if (code == BNS_E_NOTLEADER) {
+        *text = "etcdserver: no leader";
+    } else if (code == BNS_E_SHUTDOWN) {
+        *text = TEXT_STOPPED;
+    } else if (code == BNS_E_NOMEM || code == BNS_E_TOOBIG) {
+        *status = BNS_GRPC_RESOURCE_EXHAUSTED;
+        *text = TEXT_NOMEM;
+    } else if (code == BNS_E_BUSY) {
+        *status = BNS_GRPC_RESOURCE_EXHAUSTED;
+        *text = "etcdserver: too many requests";
+    } else {
+        *text = "etcdserver: request timed out";
+    }
+}
+
+/* ---- grant and revoke ----------------------------------------------------------------------- */
+
+static int64_t choose_id(struct etcd_server *s)
+{
+    int64_t id;
+
+    do {
+        id = (int64_t)(etcd_request_id(s) & INT64_MAX);
+    } while (id == 0 || etcd_kv_lease_exists(s->kv, id));
+    return id;
+}
+
+static void on_grant(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    const Etcdserverpb__LeaseGrantRequest *r =
+        etcd_decode(c, &etcdserverpb__lease_grant_request__descriptor, msg);
+    struct etcd_task *t;
+    struct bns_buf b;
+    int rv;
+
+    if (r == NULL)
+        return;
+    if (r->ttl > ETCD_LEASE_TTL_MAX) {
+        bns_grpc_finish(c, BNS_GRPC_OUT_OF_RANGE, ETCD_TEXT_LEASE_TTL, NULL, 0);
+        return;
+    }
+    if (!etcd_kv_room(s->kv, LEASE_COST)) {
+        bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE, NULL, 0);
+        return;
+    }
+    t = etcd_task_new(s, c);
+    if (t == NULL)
+        return;
+    bns_buf_init(&b, s->env->alloc, 64);
+    rv = bns_pb_put_i64(&b, 1, r->ttl > s->lease_ttl_min ? r->ttl : s->lease_ttl_min);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_i64(&b, 2, r->id != 0 ? r->id : choose_id(s));
+    if (rv == BNS_OK)
+        etcd_task_propose(t, ETCD_OP_LEASE_GRANT, bns_buf_slice(&b));
+    else
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
+    bns_buf_free(&b);
+}
+
+static void on_revoke(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_task *t;
+
+    if (etcd_decode(c, &etcdserverpb__lease_revoke_request__descriptor, msg) == NULL)
+        return;
+    t = etcd_task_new(bns_grpc_arg(c), c);
+    if (t != NULL)
+        etcd_task_propose(t, ETCD_OP_LEASE_REVOKE, msg);
+}
+
+/* ---- TimeToLive and Leases ------------------------------------------------------------------ */
+
+struct look {
+    struct etcd_task *t;
+    struct etcd_ask ask;
+};
+
+static void looked(struct etcd_ask *a, int code)
+{
+    struct look *k = BNS_CONTAINER(a, struct look, ask);
+    struct etcd_server *s = k->t->s;
+    struct bns_buf out;
+    const char *text;
+    int status, rv;
+
+    if (code != BNS_OK && code != BNS_E_NOTFOUND) {
+        status_of(code, &status, &text);
+        etcd_task_fail(k->t, status, text);
+        return;
+    }
+    bns_buf_init(&out, s->env->alloc, a->body.len + 256);
+    rv = etcd_put_header(s, &out);
+    if (rv == BNS_OK && code == BNS_OK)
+        rv = bns_buf_add(&out, a->body.ptr, a->body.len);
+    if (rv == BNS_OK && code != BNS_OK)
+        rv = bns_pb_put_i64(&out, 2, a->id);
+    if (rv == BNS_OK && code != BNS_OK)
+        rv = bns_pb_put_i64(&out, 3, -1);
+    if (rv == BNS_OK)
+        etcd_task_reply(k->t, bns_buf_slice(&out));
+    else
+        etcd_task_fail(k->t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
+    bns_buf_free(&out);
+}
+
+static void on_time_to_live(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    const Etcdserverpb__LeaseTimeToLiveRequest *r =
+        etcd_decode(c, &etcdserverpb__lease_time_to_live_request__descriptor, msg);
+    struct etcd_task *t = r == NULL ? NULL : etcd_task_new(s, c);
+    struct look *k;
+
+    if (t == NULL)
+        return;
+    k = bns_arena_alloc(bns_grpc_arena(c), sizeof *k);
+    if (k == NULL) {
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
+        return;
+    }
+    *k = (struct look){.t = t, .ask = {.id = r->id, .look = true, .keys = r->keys, .done = looked}};
+    etcd_ask(s, &k->ask);
+}
+
+static void leases_now(struct etcd_task *t)
+{
+    struct etcd_server *s = t->s;
+    struct bns_buf out;
+    int rv;
+
+    bns_buf_init(&out, s->env->alloc, LIST_MAX);
+    rv = etcd_put_header(s, &out);
+    if (rv == BNS_OK)
+        rv = etcd_kv_lease_list(s->kv, &out);
+    if (rv == BNS_OK)
+        etcd_task_reply(t, bns_buf_slice(&out));
+    else
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
+    bns_buf_free(&out);
+}
+
+static void on_leases(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_task *t;
+
+    if (etcd_decode(c, &etcdserverpb__lease_leases_request__descriptor, msg) == NULL)
+        return;
+    t = etcd_task_new(bns_grpc_arg(c), c);
+    if (t != NULL)
+        etcd_task_linearizable(t, leases_now);
+}
+
+/* ---- KeepAlive ------------------------------------------------------------------------------ */
+
+struct stream {
+    struct bns_list node; /* service.streams */
+    struct etcd_server *s;
+    struct bns_grpc_call *call; /* NULL: finished */
+    uint32_t under_way;
+    bool paused, half_closed;
+};
+
+struct beat {
+    struct etcd_ask ask;
+    struct stream *st;
+    struct bns_buf answer; /* its beginning: header and id */
+};
+
+static void end_stream(struct stream *st, int status, const char *text)
+{
+    struct bns_grpc_call *c = st->call;
+
+    if (c == NULL)
+        return;
+    st->call = NULL;
+    bns_grpc_set_ctx(c, NULL);
+    bns_grpc_finish(c, status, text, NULL, 0);
+}
+
+/* Frees the stream once nothing refers to it. */
+static void settle(struct stream *st)
+{
+    if (st->half_closed && st->under_way == 0)
+        end_stream(st, BNS_GRPC_OK, NULL);
+    if (st->call != NULL || st->under_way > 0)
+        return;
+    bns_list_del(&st->node);
+    bns_free(st->s->env->alloc, st);
+}
+
+static void beaten(struct etcd_ask *a, int code)
+{
+    struct beat *b = BNS_CONTAINER(a, struct beat, ask);
+    struct stream *st = b->st;
+    const char *text;
+    int status, rv = BNS_OK;
+
+    if (code == BNS_E_NOTFOUND)
+        code = BNS_OK; /* TTL 0, which proto3 leaves out */
+    else if (code == BNS_OK)
+        rv = bns_pb_put_i64(&b->answer, 3, a->ttl);
+    if (code == BNS_OK && rv == BNS_OK && st->call != NULL)
+        rv = bns_grpc_send_copy(st->call, bns_buf_slice(&b->answer));
+    if (rv == BNS_E_NOMEM || rv == BNS_E_TOOBIG)
+        code = BNS_E_NOMEM;
+    if (code != BNS_OK) {
+        status_of(code, &status, &text);
+        end_stream(st, status, text);
+    }
+    bns_buf_free(&b->answer);
+    bns_free(st->s->env->alloc, b);
+    st->under_way--;
+    if (st->call != NULL && st->paused && st->under_way < STREAM_MAX / 2) {
+        st->paused = false;
+        bns_grpc_read(st->call, true);
+    }
+    settle(st);
+}
+
+static struct stream *stream_of(struct bns_grpc_call *c)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    struct stream *st = bns_grpc_ctx(c);
+
+    if (st != NULL)
+        return st;
+    st = bns_alloc_zero(s->env->alloc, sizeof *st);
+    if (st == NULL)
+        return NULL;
+    st->s = s;
+    st->call = c;
+    bns_list_push(&s->lease.streams, &st->node);
+    bns_grpc_set_ctx(c, st);
+    return st;
+}
+
+static void on_beat_start(struct bns_grpc_call *c)
+{
+    if (stream_of(c) == NULL)
+        bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM, NULL, 0);
+}
+
+static void on_beat(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    struct stream *st = bns_grpc_ctx(c);
+    struct bns_slice rest = msg;
+    struct bns_pb_field f = {0};
+    struct beat *b;
+    int64_t id = 0;
+    int rv = BNS_OK;
+
+    while (rv == BNS_OK && rest.len > 0) {
+        rv = bns_pb_next(&rest, &f);
+        if (rv == BNS_OK && f.id == 1 && f.wire == 0)
+            id = (int64_t)f.u64;
+    }
+    if (rv != BNS_OK) {
+        end_stream(st, BNS_GRPC_INTERNAL, "grpc: error unmarshalling request: damaged message");
+        settle(st);
+        return;
+    }
+    b = bns_alloc_zero(s->env->alloc, sizeof *b);
+    if (b != NULL) {
+        bns_buf_init(&b->answer, s->env->alloc, 256);
+        rv = etcd_put_header(s, &b->answer);
+        if (rv == BNS_OK)
+            rv = bns_pb_put_i64(&b->answer, 2, id);
+    }
+    if (b == NULL || rv != BNS_OK) {
+        if (b != NULL)
+            bns_buf_free(&b->answer);
+        bns_free(s->env->alloc, b);
+        end_stream(st, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
+        settle(st);
+        return;
+    }
+    b->st = st;
+    b->ask = (struct etcd_ask){.id = id, .done = beaten};
+    if (++st->under_way == STREAM_MAX) {
+        st->paused = true;
+        bns_grpc_read(c, false);
+    }
+    etcd_ask(s, &b->ask);
+}
+
+static void on_beat_half_close(struct bns_grpc_call *c)
+{
+    struct stream *st = bns_grpc_ctx(c);
+
+    if (st == NULL)
+        return;
+    st->half_closed = true;
+    settle(st);
+}
+
+static void on_beat_end(struct bns_grpc_call *c, enum bns_grpc_end why)
+{
+    struct stream *st = bns_grpc_ctx(c);
+
+    if (st == NULL || st->call == NULL || why == BNS_GRPC_END_DONE)
+        return;
+    end_stream(st, BNS_GRPC_CANCELLED, "context canceled");
+    settle(st);
+}
+
+void etcd_lease_streams_end(struct etcd_server *s)
+{
+    BNS_LIST_EACH(n, &s->lease.streams)
+    {
+        struct stream *st = BNS_CONTAINER(n, struct stream, node);
+
+        end_stream(st, BNS_GRPC_UNAVAILABLE, TEXT_STOPPED);
+        settle(st);
+    }
+}
+
+int etcd_lease_service(struct etcd_server *s)
+{
+    const struct bns_grpc_method methods[] = {
+        {.path = "/etcdserverpb.Lease/LeaseGrant", .handler = {.on_message = on_grant}},
+        {.path = "/etcdserverpb.Lease/LeaseRevoke", .handler = {.on_message = on_revoke}},
+        {.path = "/etcdserverpb.Lease/LeaseTimeToLive", .handler = {.on_message = on_time_to_live}},
+        {.path = "/etcdserverpb.Lease/LeaseLeases", .handler = {.on_message = on_leases}},
+        {.path = "/etcdserverpb.Lease/LeaseKeepAlive",
+         .kind = BNS_GRPC_BIDI,
+         .handler = {.on_start = on_beat_start,
+                     .on_message = on_beat,
+                     .on_half_close = on_beat_half_close,
+                     .on_end = on_beat_end}},
+    };
+    size_t count = sizeof methods / sizeof methods[0];
+
+    _Static_assert(sizeof methods == sizeof s->lease.methods, "one place a method");
+    s->lease_ttl_min = etcd_lease_ttl_min(s->opt->election_ms, s->opt->heartbeat_ms);
+    memcpy(s->lease.methods, methods, sizeof methods);
+    for (size_t i = 0; i < count; i++)
+        s->lease.methods[i].arg = s;
+    return bns_grpc_server_methods(s->grpc, s->lease.methods, count);
+}
