@@ -20,6 +20,7 @@
 
 #include "base/arena.h"
 #include "base/env.h"
+#include "io/tls.h"
 
 enum bns_grpc_kind {
     BNS_GRPC_UNARY,
@@ -103,6 +104,10 @@ BNS_MUST_CHECK int bns_grpc_server_methods(struct bns_grpc_server *s,
                                            const struct bns_grpc_method *m, size_t n);
 BNS_MUST_CHECK int bns_grpc_server_listen(struct bns_grpc_server *s, const char *host,
                                           uint16_t port, uint16_t *out_port, struct bns_err *err);
+/* With TLS; `tls` is borrowed for the server's life, NULL: without. */
+BNS_MUST_CHECK int bns_grpc_server_listen_tls(struct bns_grpc_server *s, struct bns_tls *tls,
+                                              const char *host, uint16_t port, uint16_t *out_port,
+                                              struct bns_err *err);
 /* Takes over an accepted stream with the bytes already read. */
 void bns_grpc_server_adopt(struct bns_grpc_server *s, struct bns_stream *stream,
                            struct bns_slice read_so_far);
@@ -152,6 +157,10 @@ struct bns_grpc_client_handler {
  * fails, or the connection is lost, its calls end with 14, and the next call dials again. */
 BNS_MUST_CHECK int bns_grpc_client_new(struct bns_env *env, const char *host, uint16_t port,
                                        struct bns_grpc_client **out, struct bns_err *err);
+/* Before the first call: dial with TLS. The server's certificate must have `server_name`, NULL: the
+ * host. `tls` is borrowed for the client's life. BNS_E_INVALID: the name is too long. */
+BNS_MUST_CHECK int bns_grpc_client_tls(struct bns_grpc_client *c, struct bns_tls *tls,
+                                       const char *server_name);
 /* Open calls end with 1, inside this call. Not from on_open, on_message, on_writable. NULL is
  * fine. */
 void bns_grpc_client_free(struct bns_grpc_client *c);

@@ -320,9 +320,10 @@ static nghttp2_nv nv_of(struct bns_slice name, struct bns_slice value)
 
 static int submit(struct bns_grpc_ccall *c, struct bns_h2 *h, const struct bns_grpc_call_options *o)
 {
-    static const nghttp2_nv fixed[] = {NV(":method", "POST"), NV(":scheme", "http"),
-                                       NV("content-type", "application/grpc"), NV("te", "trailers"),
-                                       NV("user-agent", "grpc-c-bonsai/" BNS_VERSION)};
+    static const nghttp2_nv fixed[] = {
+        NV(":method", "POST"),  NV(":scheme", "http"),
+        NV(":scheme", "https"), NV("content-type", "application/grpc"),
+        NV("te", "trailers"),   NV("user-agent", "grpc-c-bonsai/" BNS_VERSION)};
     const size_t fixed_count = sizeof fixed / sizeof fixed[0];
     nghttp2_nv nv[MD_MAX + 8];
     nghttp2_data_provider p = bns_h2_stream_provider(&c->s);
@@ -331,10 +332,10 @@ static int submit(struct bns_grpc_ccall *c, struct bns_h2 *h, const struct bns_g
     size_t n = 0;
 
     nv[n++] = fixed[0];
-    nv[n++] = fixed[1];
+    nv[n++] = fixed[c->client->tls == NULL ? 1 : 2];
     nv[n++] = nv_of(BNS_LIT(":path"), bns_slice_str(o->path));
     nv[n++] = nv_of(BNS_LIT(":authority"), bns_slice_str(c->client->authority));
-    for (size_t i = 2; i < fixed_count; i++)
+    for (size_t i = 3; i < fixed_count; i++)
         nv[n++] = fixed[i];
     if (o->deadline_ns != 0 && o->deadline_ns != BNS_NEVER) {
         bns_grpc_timeout_format(o->deadline_ns > now ? o->deadline_ns - now : 1, timeout);

@@ -102,6 +102,20 @@ void bns_grpc_client_free(struct bns_grpc_client *c)
     put(c);
 }
 
+int bns_grpc_client_tls(struct bns_grpc_client *c, struct bns_tls *tls, const char *server_name)
+{
+    size_t len = server_name == NULL ? 0 : strlen(server_name);
+
+    BNS_ASSERT(c->current == NULL);
+    if (len >= sizeof c->server_name)
+        return BNS_E_INVALID;
+    if (len > 0)
+        memcpy(c->server_name, server_name, len);
+    c->server_name[len] = '\0';
+    c->tls = tls;
+    return BNS_OK;
+}
+
 /* ---- connections --------------------------------------------------------------------------- */
 static int dial(struct bns_grpc_client *c, struct bns_grpc_cconn **out)
 {
@@ -109,6 +123,12 @@ static int dial(struct bns_grpc_client *c, struct bns_grpc_cconn **out)
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, BNS_H2_STREAM_WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, BNS_H2_HEADER_LIST_MAX},
+    };
+    const struct bns_tls_dial d = {
+        .host = c->host,
+        .port = c->port,
+        .server_name = c->server_name[0] == '\0' ? NULL : c->server_name,
+        .alpn = "h2",
     };
     struct bns_grpc_cconn *conn = bns_alloc_zero(c->env->alloc, sizeof *conn);
     int rv;
@@ -120,7 +140,7 @@ static int dial(struct bns_grpc_client *c, struct bns_grpc_cconn **out)
     rv = bns_h2_start(&conn->h, v, sizeof v / sizeof v[0]);
     if (rv != BNS_OK)
         goto fail;
-    rv = bns_net_connect(c->env, c->host, c->port, &bns_h2_events, &conn->h, &conn->h.stream, NULL);
+    rv = bns_tls_connect(c->env, c->tls, &d, &bns_h2_events, &conn->h, &conn->h.stream, NULL);
     if (rv != BNS_OK)
         goto fail;
     bns_list_push(&c->conns, &conn->node);

@@ -25,8 +25,10 @@ struct bns_grpc_client {
     struct bns_task tell;
     uint32_t refs; /* the owner, and the task while it is posted */
     bool freed;
+    struct bns_tls *tls; /* NULL: plain */
     uint16_t port;
     char host[64];
+    char server_name[256]; /* empty: the host */
     char authority[80];
 };
 

@@ -163,7 +163,9 @@ static void other(struct bns_grpc_conn *c, size_t old, struct bns_slice data)
 {
     struct bns_buf b;
 
-    if (c->server->cfg.on_http1 == NULL || c->server->draining) {
+    if (c->server->cfg.on_http1 == NULL || c->server->draining ||
+        (old == 0 &&
+         bns_tls_misdirected(c->server->env, c->h.stream, data, &c->server->tls_log_ns))) {
         bns_h2_abort(&c->h);
         return;
     }

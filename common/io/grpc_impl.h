@@ -30,7 +30,7 @@ struct bns_grpc_table { /* one call of bns_grpc_server_methods() */
 
 struct bns_grpc_listen {
     struct bns_list node;
-    struct bns_listener *listener;
+    struct bns_tls_listener *listener;
 };
 
 struct bns_grpc_server {
@@ -43,6 +43,7 @@ struct bns_grpc_server {
     struct bns_list listeners;
     struct bns_list conns;
     size_t conns_count;
+    uint64_t tls_log_ns;
     struct bns_list calls; /* all that are not freed */
     struct bns_grpc_call *pool;
     uint32_t pool_count;

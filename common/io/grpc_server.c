@@ -212,23 +212,31 @@ static void on_accept(void *arg, struct bns_stream *stream)
     bns_grpc_conn_accept(arg, stream, bns_slice(NULL, 0));
 }
 
-int bns_grpc_server_listen(struct bns_grpc_server *s, const char *host, uint16_t port,
-                           uint16_t *out_port, struct bns_err *err)
+int bns_grpc_server_listen_tls(struct bns_grpc_server *s, struct bns_tls *tls, const char *host,
+                               uint16_t port, uint16_t *out_port, struct bns_err *err)
 {
+    const struct bns_tls_listen_options o = {
+        .host = host, .port = port, .alpn_http = true, .fn = on_accept, .arg = s};
     struct bns_grpc_listen *l = bns_alloc_zero(s->env->alloc, sizeof *l);
     int rv;
 
     if (l == NULL)
         return bns_err_set(err, BNS_E_NOMEM, "%s:%u: no memory for a listener", host, port);
-    rv = bns_net_listen(s->env, host, port, on_accept, s, &l->listener, err);
+    rv = bns_tls_listen(s->env, tls, &o, &l->listener, err);
     if (rv != BNS_OK) {
         bns_free(s->env->alloc, l);
         return rv;
     }
     bns_list_push(&s->listeners, &l->node);
     if (out_port != NULL)
-        *out_port = bns_listener_port(s->env, l->listener);
+        *out_port = bns_tls_listener_port(l->listener);
     return BNS_OK;
+}
+
+int bns_grpc_server_listen(struct bns_grpc_server *s, const char *host, uint16_t port,
+                           uint16_t *out_port, struct bns_err *err)
+{
+    return bns_grpc_server_listen_tls(s, NULL, host, port, out_port, err);
 }
 
 void bns_grpc_server_adopt(struct bns_grpc_server *s, struct bns_stream *stream,
@@ -243,7 +251,7 @@ static void close_listeners(struct bns_grpc_server *s)
 
     while ((n = bns_list_pop(&s->listeners)) != NULL) {
         struct bns_grpc_listen *l = BNS_CONTAINER(n, struct bns_grpc_listen, node);
-        bns_listener_close(s->env, l->listener);
+        bns_tls_listener_close(l->listener);
         bns_free(s->env->alloc, l);
     }
 }

@@ -14,6 +14,7 @@
 
 #include "base/env.h"
 #include "codec/http1.h"
+#include "io/tls.h"
 
 struct bns_http_server;
 struct bns_http_req;
@@ -47,6 +48,10 @@ BNS_MUST_CHECK int bns_http_server_routes(struct bns_http_server *s,
                                           const struct bns_http_route *routes, size_t n);
 BNS_MUST_CHECK int bns_http_server_listen(struct bns_http_server *s, const char *host,
                                           uint16_t port, uint16_t *out_port, struct bns_err *err);
+/* With TLS; `tls` is borrowed for the server's life, NULL: without. */
+BNS_MUST_CHECK int bns_http_server_listen_tls(struct bns_http_server *s, struct bns_tls *tls,
+                                              const char *host, uint16_t port, uint16_t *out_port,
+                                              struct bns_err *err);
 /* Takes over an accepted stream with the bytes already read (copied or handled before return). */
 void bns_http_server_adopt(struct bns_http_server *s, struct bns_stream *stream,
                            struct bns_slice read_so_far);
@@ -117,6 +122,8 @@ struct bns_http_fetch_opts {
     struct bns_slice body;   /* copied */
     uint64_t timeout_ns;     /* 0 = 10 s, for all of it */
     uint64_t body_bytes_max; /* of the answer; 0 = 16 MiB */
+    struct bns_tls *tls;     /* borrowed until done; NULL: plain */
+    const char *server_name; /* of the certificate; NULL = host */
 };
 
 struct bns_http_answer {
@@ -126,7 +133,7 @@ struct bns_http_answer {
 };
 
 /* code BNS_OK: `a` is borrowed for the call. Else NULL: BNS_E_DROPPED, BNS_E_TIMEOUT, BNS_E_PROTO,
- * BNS_E_TOOBIG, BNS_E_NOMEM. */
+ * BNS_E_TOOBIG, BNS_E_NOMEM; of TLS BNS_E_UNAUTH. */
 typedef void bns_http_done_fn(void *arg, int code, const struct bns_http_answer *a);
 
 /* done is called once, in a later turn, unless cancelled. On error it is not. *out may be NULL. */

@@ -154,6 +154,8 @@ int bns_http_fetch(struct bns_env *env, const struct bns_http_fetch_opts *o, bns
     struct bns_http_fetch *f = bns_alloc_zero(env->alloc, sizeof *f);
     struct bns_http1_limits limits = {.body_bytes = o->body_bytes_max != 0 ? o->body_bytes_max
                                                                            : 16u * 1024 * 1024};
+    const struct bns_tls_dial d = {
+        .host = o->host, .port = o->port, .server_name = o->server_name, .alpn = "http/1.1"};
     int rv;
 
     if (f == NULL)
@@ -172,7 +174,7 @@ int bns_http_fetch(struct bns_env *env, const struct bns_http_fetch_opts *o, bns
         (void)bns_err_set(err, rv, "cannot write the request to %s", o->host);
         goto fail;
     }
-    rv = bns_net_connect(env, o->host, o->port, &events, f, &f->stream, err);
+    rv = bns_tls_connect(env, o->tls, &d, &events, f, &f->stream, err);
     if (rv != BNS_OK)
         goto fail;
     bns_timer_start(env, &f->timer, bns_now_ns(env) + timeout);

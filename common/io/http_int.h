@@ -62,7 +62,7 @@ struct bns_http_server {
         size_t n;
     } tables[16];
     size_t tables_count;
-    struct bns_listener *listener;
+    struct bns_tls_listener *listener;
     struct bns_buf scratch; /* heads are built here */
     int64_t date_s;
     char date[48];                  /* of date_s, HTTP form */

@@ -452,16 +452,24 @@ int bns_http_server_routes(struct bns_http_server *s, const struct bns_http_rout
     return BNS_OK;
 }
 
-int bns_http_server_listen(struct bns_http_server *s, const char *host, uint16_t port,
-                           uint16_t *out_port, struct bns_err *err)
+int bns_http_server_listen_tls(struct bns_http_server *s, struct bns_tls *tls, const char *host,
+                               uint16_t port, uint16_t *out_port, struct bns_err *err)
 {
+    const struct bns_tls_listen_options o = {
+        .host = host, .port = port, .alpn_http = true, .fn = on_accept, .arg = s};
     int rv;
 
     BNS_ASSERT(s->listener == NULL);
-    rv = bns_net_listen(s->env, host, port, on_accept, s, &s->listener, err);
+    rv = bns_tls_listen(s->env, tls, &o, &s->listener, err);
     if (rv == BNS_OK && out_port != NULL)
-        *out_port = bns_listener_port(s->env, s->listener);
+        *out_port = bns_tls_listener_port(s->listener);
     return rv;
+}
+
+int bns_http_server_listen(struct bns_http_server *s, const char *host, uint16_t port,
+                           uint16_t *out_port, struct bns_err *err)
+{
+    return bns_http_server_listen_tls(s, NULL, host, port, out_port, err);
 }
 
 void bns_http_server_drain(struct bns_http_server *s, uint64_t timeout_ns, void (*done)(void *arg),
@@ -471,7 +479,7 @@ void bns_http_server_drain(struct bns_http_server *s, uint64_t timeout_ns, void 
     s->draining = true;
     s->drained = done;
     s->drained_arg = arg;
-    bns_listener_close(s->env, s->listener);
+    bns_tls_listener_close(s->listener);
     s->listener = NULL;
     bns_timer_start(s->env, &s->drain_timer, bns_now_ns(s->env) + timeout_ns);
     BNS_LIST_EACH(n, &s->conns)
@@ -489,7 +497,7 @@ void bns_http_server_free(struct bns_http_server *s)
 
     if (s == NULL)
         return;
-    bns_listener_close(s->env, s->listener);
+    bns_tls_listener_close(s->listener);
     bns_timer_stop(s->env, &s->drain_timer);
     while ((n = bns_list_pop(&s->conns)) != NULL) {
         struct bns_http_conn *c = BNS_CONTAINER(n, struct bns_http_conn, node);

@@ -14,6 +14,7 @@
 #define BNS_IO_RPC_H
 
 #include "base/env.h"
+#include "io/tls.h"
 
 struct bns_rpc_identity {
     uint8_t cluster_id[16];
@@ -38,6 +39,10 @@ BNS_MUST_CHECK int bns_rpc_server_new(struct bns_env *env, const struct bns_rpc_
                                       struct bns_rpc_server **out);
 BNS_MUST_CHECK int bns_rpc_server_listen(struct bns_rpc_server *s, const char *host, uint16_t port,
                                          uint16_t *out_port, struct bns_err *err);
+/* With TLS; `tls` is borrowed for the server's life, NULL: without. */
+BNS_MUST_CHECK int bns_rpc_server_listen_tls(struct bns_rpc_server *s, struct bns_tls *tls,
+                                             const char *host, uint16_t port, uint16_t *out_port,
+                                             struct bns_err *err);
 /* Takes over an accepted stream with the bytes already read (one port, several protocols). */
 void bns_rpc_server_adopt(struct bns_rpc_server *s, struct bns_stream *stream,
                           struct bns_slice read_so_far);
@@ -110,6 +115,7 @@ struct bns_rpc_peer_config {
      * At most BNS_RPC_ADDRS_MAX - 1. */
     const struct bns_endpoint *more;
     size_t more_count;
+    struct bns_tls *tls;        /* borrowed for the peer's life; NULL: plain */
     uint32_t queue_bytes_max;   /* 0 = 16 MiB */
     void (*on_up)(void *arg);   /* HELLO done; may be NULL */
     void (*on_down)(void *arg); /* was up and is not any more; may be NULL */

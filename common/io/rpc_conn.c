@@ -277,6 +277,7 @@ static int got_frame(struct bns_rpc_conn *c, const struct bns_frame *f)
 static void on_data(void *arg, struct bns_slice data)
 {
     struct bns_rpc_conn *c = arg;
+    struct bns_slice all = data;
     struct bns_frame f;
     int rv = BNS_OK;
 
@@ -288,7 +289,8 @@ static void on_data(void *arg, struct bns_slice data)
         if (rv == BNS_E_AGAIN)
             return;
         if (rv != BNS_OK) {
-            warn(c, rv, "bytes that are no frame");
+            if (c->greeted || !bns_tls_misdirected(c->env, c->stream, all, c->warned_ns))
+                warn(c, rv, "bytes that are no frame");
             break;
         }
         rv = got_frame(c, &f);

@@ -304,6 +304,7 @@ static int dial(struct bns_rpc_peer *p, struct bns_err *err)
 {
     struct bns_rpc_conn *c = bns_alloc_zero(p->env->alloc, sizeof *c);
     const struct bns_endpoint *at = &p->at[p->at_now];
+    const struct bns_tls_dial d = {.host = at->host, .port = at->port};
     int rv;
 
     if (c == NULL)
@@ -315,7 +316,7 @@ static int dial(struct bns_rpc_peer *p, struct bns_err *err)
     c->warned_ns = &p->warned_ns;
     c->queue_max = BNS_RPC_QUEUE_MAX;
     c->dials = true;
-    rv = bns_net_connect(p->env, at->host, at->port, &bns_rpc_conn_events, c, &c->stream, err);
+    rv = bns_tls_connect(p->env, p->cfg.tls, &d, &bns_rpc_conn_events, c, &c->stream, err);
     if (rv != BNS_OK) {
         bns_free(p->env->alloc, c);
         return rv;

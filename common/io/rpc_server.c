@@ -25,7 +25,7 @@ struct bns_rpc_server {
     const struct bns_rpc_handler *h;
     bns_rpc_stream_fn *on_stream;
     void *arg;
-    struct bns_listener *listener;
+    struct bns_tls_listener *listener;
     struct bns_list conns;
     size_t conns_count;
     struct bns_gauge *inflight;
@@ -219,23 +219,30 @@ void bns_rpc_server_streams(struct bns_rpc_server *s, bns_rpc_stream_fn *fn)
     s->on_stream = fn;
 }
 
-int bns_rpc_server_listen(struct bns_rpc_server *s, const char *host, uint16_t port,
-                          uint16_t *out_port, struct bns_err *err)
+int bns_rpc_server_listen_tls(struct bns_rpc_server *s, struct bns_tls *tls, const char *host,
+                              uint16_t port, uint16_t *out_port, struct bns_err *err)
 {
+    const struct bns_tls_listen_options o = {.host = host, .port = port, .fn = on_accept, .arg = s};
     int rv;
 
     BNS_ASSERT(s->listener == NULL);
-    rv = bns_net_listen(s->env, host, port, on_accept, s, &s->listener, err);
+    rv = bns_tls_listen(s->env, tls, &o, &s->listener, err);
     if (rv == BNS_OK && out_port != NULL)
-        *out_port = bns_listener_port(s->env, s->listener);
+        *out_port = bns_tls_listener_port(s->listener);
     return rv;
+}
+
+int bns_rpc_server_listen(struct bns_rpc_server *s, const char *host, uint16_t port,
+                          uint16_t *out_port, struct bns_err *err)
+{
+    return bns_rpc_server_listen_tls(s, NULL, host, port, out_port, err);
 }
 
 void bns_rpc_server_free(struct bns_rpc_server *s)
 {
     if (s == NULL)
         return;
-    bns_listener_close(s->env, s->listener);
+    bns_tls_listener_close(s->listener);
     while (!bns_list_empty(&s->conns)) {
         struct server_conn *sc = BNS_CONTAINER(s->conns.next, struct server_conn, node);
         bns_rpc_conn_drop(sc->c, false);
