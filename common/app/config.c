@@ -32,7 +32,7 @@ struct reader {
     const struct bns_config_key *key; /* the value of which comes next */
     size_t section_lines[KEYS_MAX];   /* by index of the section's first key; 0 = not seen */
     size_t key_lines[KEYS_MAX];       /* by index; 0 = not seen */
-    bool flat;                        /* no sections: their name is "" */
+    bool flat;                        /* keys without a section may stand, their section is "" */
 };
 
 static size_t line_of(const struct reader *r)
@@ -103,6 +103,15 @@ static int on_section(struct reader *r)
     return unknown(r, "section", word);
 }
 
+static bool is_section(const struct reader *r, const char *word)
+{
+    for (const struct bns_config_key *k = r->keys; k->section != NULL; k++) {
+        if (strcmp(k->section, word) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int on_key(struct reader *r)
 {
     const char *word = scalar(r);
@@ -116,6 +125,8 @@ static int on_key(struct reader *r)
         r->place = VALUE;
         return seen_before(r, &r->key_lines[i], "key", word);
     }
+    if (r->flat && r->section[0] == '\0' && *word != '\0' && is_section(r, word))
+        return on_section(r);
     return unknown(r, "key", word);
 }
 
@@ -180,7 +191,10 @@ static int on_event(struct reader *r)
     case SECTION_BODY:
         if (type != YAML_MAPPING_END_EVENT)
             return on_key(r);
-        r->place = r->flat ? END : TOP;
+        if (r->flat && r->section[0] != '\0')
+            r->section = r->keys[0].section; /* go on with what has none */
+        else
+            r->place = r->flat ? END : TOP;
         return BNS_OK;
     case VALUE:
         return on_value(r);

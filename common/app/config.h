@@ -8,7 +8,8 @@
  * The keys are a table of the program. Rising order: defaults in the table's destinations, file,
  * environment, flags (app/cli.h): load, then env, then the flags' parse.
  *
- * Where all sections are named "" the file is flat, as etcd's: `name: n1` lines without sections.
+ * Where the first section is named "" the file is flat, as etcd's: `name: n1` lines, and among them
+ * the sections that have a name.
  *
  * Thread:  any, start-up.
  * Memory:  text values from the file are copied into the arena given.

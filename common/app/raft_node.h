@@ -58,6 +58,7 @@ struct bns_raft_peer_addr {
     uint16_t port;
     struct bns_endpoint more[BNS_RPC_ADDRS_MAX - 1]; /* of the same member, dialled in turn */
     size_t more_count;
+    bool tls; /* dialled with the node's */
 };
 
 struct bns_raft_node_config {
@@ -68,6 +69,8 @@ struct bns_raft_node_config {
     size_t peers_count;
     const char *listen_host; /* where peers reach us; NULL with one member = no listener */
     uint16_t listen_port;
+    struct bns_tls *tls; /* borrowed: for peers that have it, and our listener when listen_tls */
+    bool listen_tls;
     uint64_t election_ns, heartbeat_ns;
     uint64_t snapshot_entries; /* 0 = 10,000: checkpoint after so many applied entries */
     uint64_t snapshot_bytes;   /* 0 = 64 MiB */

@@ -167,8 +167,8 @@ int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
         rv = bns_rpc_server_new(n->env, &id, &handler, n, &n->server);
         if (rv != BNS_OK)
             return bns_err_set(err, rv, "raft: cannot make the peer server");
-        rv =
-            bns_rpc_server_listen(n->server, n->cfg.listen_host, n->cfg.listen_port, &n->port, err);
+        rv = bns_rpc_server_listen_tls(n->server, n->cfg.listen_tls ? n->cfg.tls : NULL,
+                                       n->cfg.listen_host, n->cfg.listen_port, &n->port, err);
         if (rv != BNS_OK)
             return rv;
     }
@@ -180,6 +180,7 @@ int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
             .port = p->addr.port,
             .more = p->addr.more,
             .more_count = p->addr.more_count,
+            .tls = p->addr.tls ? n->cfg.tls : NULL,
             .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
             .on_down = on_down,
             .arg = p,

@@ -229,7 +229,8 @@ static int dial(struct bns_rn_snap_out *o)
                                      .host = at->host,
                                      .port = at->port,
                                      .more = at->more,
-                                     .more_count = at->more_count};
+                                     .more_count = at->more_count,
+                                     .tls = at->tls ? o->n->cfg.tls : NULL};
 
     bns_rn_identity(o->n, &id);
     return bns_rpc_peer_new(o->n->env, &id, &pc, &o->link, NULL);

@@ -1,17 +1,17 @@
 /* tls.h - TLS 1.2 and 1.3 (OpenSSL) below the byte stream: whoever reads and writes a stream does
  * not know whether it is encrypted.
  *
- *     struct bns_tls       certificates, keys and trust of one side of a daemon ("clients", "peers"),
- *                          read anew when their files change
+ *     struct bns_tls       certificates, keys and trust of one side of a daemon ("client",
+ *                          "peer"), read anew when their files change
  *     bns_tls_listen()     a listener whose streams are handed over after their handshake
  *     bns_tls_connect()    a dialled stream that is open after its handshake
  * Both take NULL instead of a struct bns_tls: then they are the plain calls of base/env.h.
  *
  * Thread:  the env's loop. A reload reads and parses files in a pool job.
- * Codes:   on_close of a TLS stream has those of the env, and: BNS_E_UNAUTH the handshake failed (the
- *          certificate was refused, by either side), BNS_E_PROTO what came is no TLS, BNS_E_TIMEOUT
- *          the handshake took longer than BNS_TLS_HANDSHAKE_NS, BNS_E_DROPPED the connection ended
- *          without close_notify (what came before it may be cut).
+ * Codes:   on_close of a TLS stream has those of the env, and: BNS_E_UNAUTH the handshake failed
+ *          (a certificate was refused, by either side), BNS_E_PROTO what came is no TLS,
+ *          BNS_E_TIMEOUT the handshake took longer than BNS_TLS_HANDSHAKE_NS, BNS_E_DROPPED the
+ *          connection ended without close_notify (what came before it may be cut).
  * Bounds:  BNS_TLS_HANDSHAKES_MAX half-finished handshakes a listener (the oldest is dropped),
  *          BNS_TLS_STARTS_PER_TURN started in a turn of the loop; no renegotiation.
  */
@@ -59,8 +59,8 @@ void bns_tls_free(struct bns_tls *t);
 /* ---- listeners ------------------------------------------------------------------------------- */
 struct bns_tls_listener;
 
-/* As bns_net_listen(). `t` may be NULL: plain. ALPN: h2 before http/1.1 when `alpn_http`, else what
- * clients offer is ignored. */
+/* As bns_net_listen(). `t` may be NULL: plain. ALPN when `alpn_http`: http/1.1 when it is offered,
+ * else h2, which is for gRPC; otherwise what clients offer is ignored. */
 struct bns_tls_listen_options {
     const char *host;
     uint16_t port;

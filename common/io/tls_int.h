@@ -140,8 +140,8 @@ struct bns_tls_stream {
     size_t queued;
     char *server_name; /* dialled */
     const char *alpn;  /* dialled; static text */
-    uint16_t key_updates;
-    int code; /* for on_close, when `coded` */
+    uint16_t chatter;  /* messages that are not data, since the last data */
+    int code;          /* for on_close, when `coded` */
     enum bns_tls_state state;
     bool accepted;
     bool coded;

@@ -146,7 +146,7 @@ static int use_chain(SSL_CTX *ctx, BIO *in, const char *path, struct bns_err *er
         return bns_err_set(err, BNS_E_INVALID, "%s: the certificate cannot be used: %s", path,
                            why());
     while ((c = PEM_read_bio_X509(in, NULL, no_password, NULL)) != NULL) {
-        good = SSL_CTX_add0_chain_cert(ctx, c) == 1;
+        good = SSL_CTX_add0_chain_cert(ctx, c) == 1; /* owned now */
         if (!good) {
             X509_free(c);
             return bns_err_set(err, BNS_E_INVALID, "%s: bad chain: %s", path, why());
@@ -230,10 +230,12 @@ out:
 }
 
 /* ---- contexts -------------------------------------------------------------------------------- */
+/* HTTP/1.1 before HTTP/2: who offers both (curl, browsers) wants pages, which are served on
+ * HTTP/1.1 alone; gRPC clients offer h2 alone. */
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                    const unsigned char *in, unsigned int in_len, void *arg)
 {
-    static const unsigned char ours[] = "\x02h2\x08http/1.1";
+    static const unsigned char ours[] = "\x08http/1.1\x02h2";
     struct bns_tls_stream *s = SSL_get_app_data(ssl);
 
     (void)arg;
@@ -245,25 +247,19 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* In an open connection the state machine moves only for messages that are not data: key updates,
+ * tickets. */
 static void on_info(const SSL *ssl, int where, int value)
 {
     struct bns_tls_stream *s = SSL_get_app_data(ssl);
 
-    if (s != NULL && (where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT &&
+    if (s == NULL)
+        return;
+    if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT &&
         (value & 0xff) == SSL_AD_NO_RENEGOTIATION)
         s->renegotiates = true;
-}
-
-static void on_message(int writing, int version, int type, const void *buf, size_t len, SSL *ssl,
-                       void *arg)
-{
-    struct bns_tls_stream *s = SSL_get_app_data(ssl);
-
-    (void)version;
-    (void)arg;
-    if (s != NULL && !writing && type == SSL3_RT_HANDSHAKE && len > 0 &&
-        *(const uint8_t *)buf == SSL3_MT_KEY_UPDATE && s->key_updates < UINT16_MAX)
-        s->key_updates++;
+    if ((where & SSL_CB_LOOP) != 0 && s->state == BNS_TLS_OPEN && s->chatter < UINT16_MAX)
+        s->chatter++;
 }
 
 static int new_ctx(const struct bns_tls *t, bool serve, SSL_CTX **out, struct bns_err *err)
@@ -279,7 +275,7 @@ static int new_ctx(const struct bns_tls *t, bool serve, SSL_CTX **out, struct bn
         SSL_CTX_set_max_proto_version(ctx, t->version_max) != 1 ||
         X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN) != 1)
         return bns_err_set(err, BNS_E_INTERNAL, "OpenSSL refuses the versions of TLS: %s", why());
-    if (SSL_CTX_set_cipher_list(ctx, t->ciphers == NULL ? CIPHERS : t->ciphers) != 1)
+    if (SSL_CTX_set_cipher_list(ctx, t->ciphers != NULL ? t->ciphers : CIPHERS) != 1)
         return bns_err_set(err, BNS_E_INVALID, "no cipher suite is left: %s", why());
     (void)SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                        SSL_OP_CIPHER_SERVER_PREFERENCE |
@@ -289,7 +285,6 @@ static int new_ctx(const struct bns_tls *t, bool serve, SSL_CTX **out, struct bn
     (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);        /* the old mode */
     SSL_CTX_set_max_cert_list(ctx, CERT_LIST_MAX);
     SSL_CTX_set_info_callback(ctx, on_info);
-    SSL_CTX_set_msg_callback(ctx, on_message);
     X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     return BNS_OK;
 }

@@ -30,7 +30,7 @@
 #define RECORD_OVERHEAD 64u
 #define HELD_MAX (256u * 1024)
 #define CLOSE_NS (10 * BNS_SEC)
-#define KEY_UPDATES_MAX 32u /* without a byte of data between them */
+#define CHATTER_MAX 64u
 
 /* ---- the BIO between OpenSSL and the stream below -------------------------------------------- */
 static int bio_read(BIO *b, char *dst, int len)
@@ -378,7 +378,7 @@ static bool decrypt(struct bns_tls_stream *s, size_t *len, int *rc)
         if (*rc != 1)
             return false;
         *len += n;
-        s->key_updates = 0;
+        s->chatter = 0;
     }
     return true;
 }
@@ -410,7 +410,7 @@ static void read_open(struct bns_tls_stream *s)
         s->t->busy = false;
         if (s->state != BNS_TLS_OPEN)
             return;
-        if (s->renegotiates || s->key_updates > KEY_UPDATES_MAX)
+        if (s->renegotiates || s->chatter > CHATTER_MAX)
             refuse_renegotiation(s);
         else if (e == SSL_ERROR_ZERO_RETURN)
             got_eof(s);

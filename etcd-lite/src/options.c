@@ -53,15 +53,6 @@ static int urls(const char *flag, const char *list, struct etcd_urls *out, struc
 {
     int rv = etcd_urls_parse(list, out, err);
 
-    if (rv == BNS_OK) {
-        struct etcd_url u;
-
-        for (size_t i = 0; rv == BNS_OK && i < out->count; i++) {
-            rv = etcd_url_parse(out->url[i], &u, err);
-            if (rv == BNS_OK && u.tls)
-                rv = bns_err_set(err, BNS_E_INVALID, "https is not supported yet: use http");
-        }
-    }
     if (rv != BNS_OK)
         bns_err_wrap(err, "--%s", flag);
     return rv;
@@ -174,7 +165,7 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
                            "--initial-cluster gives %s the peer URL %s, but "
                            "--initial-advertise-peer-urls is %s",
                            o->name, o->self->peer_urls.url[0], advertised_peer.url[0]);
-    return BNS_OK;
+    return etcd_secure_derive(o, arena, err);
 }
 
 static int refuse(const char *program, const struct bns_err *err, int code)
@@ -193,7 +184,8 @@ static void warn_exposed(const struct etcd_options *o, const char *program)
         for (size_t k = 0; k < lists[i]->count; k++) {
             struct etcd_url u;
 
-            if (etcd_url_parse(lists[i]->url[k], &u, NULL) != BNS_OK || is_loopback(u.host))
+            if (etcd_url_parse(lists[i]->url[k], &u, NULL) != BNS_OK || u.tls ||
+                is_loopback(u.host))
                 continue;
             (void)fprintf(
                 stderr,
@@ -204,7 +196,7 @@ static void warn_exposed(const struct etcd_options *o, const char *program)
     }
 }
 
-#define FLAGS_MAX 32
+#define FLAGS_MAX (32 + ETCD_SECURE_FLAGS)
 
 /* All flags; each is also a variable ETCD_<NAME> and a key of the configuration file. */
 static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX])
@@ -250,17 +242,37 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
         {NULL, 0, BNS_VALUE_STR, NULL, NULL, NULL},
     };
 
-    _Static_assert(sizeof flags / sizeof flags[0] <= FLAGS_MAX, "room for all flags");
+    const size_t count = sizeof flags / sizeof flags[0];
+    size_t more;
+
+    _Static_assert(sizeof flags / sizeof flags[0] + ETCD_SECURE_FLAGS <= FLAGS_MAX,
+                   "room for all flags");
     memcpy(out, flags, sizeof flags);
+    more = etcd_secure_flags(&o->secure, out + count - 1);
+    out[count - 1 + more] = flags[count - 1];
 }
 
-static int load_file(const struct etcd_options *o, const struct bns_cli_flag *flags,
+/* TLS flags are keys of their own in the file. */
+static bool is_secure(const struct etcd_options *o, const void *dst)
+{
+    const char *at = dst, *from = (const char *)&o->secure;
+
+    return at >= from && at < from + sizeof o->secure;
+}
+
+static int load_file(struct etcd_options *o, const struct bns_cli_flag *flags,
                      struct bns_arena *arena, struct bns_err *err)
 {
     struct bns_config_key keys[FLAGS_MAX] = {0};
 
-    for (size_t i = 0; flags[i].name != NULL; i++)
-        keys[i] = (struct bns_config_key){"", flags[i].name, flags[i].kind, flags[i].dst};
+    size_t n = 0;
+
+    for (size_t i = 0; flags[i].name != NULL; i++) {
+        if (!is_secure(o, flags[i].dst))
+            keys[n++] = (struct bns_config_key){"", flags[i].name, flags[i].kind, flags[i].dst};
+    }
+    n += etcd_secure_keys(&o->secure, keys + n);
+    BNS_ASSERT(n < sizeof keys / sizeof keys[0]);
     return bns_config_load(o->config_file, keys, arena, err);
 }
 
@@ -317,5 +329,6 @@ enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_ar
         return ETCD_EXIT;
     }
     warn_exposed(o, cli.program);
+    etcd_secure_warn(o, cli.program);
     return ETCD_RUN;
 }

@@ -8,6 +8,7 @@
 #include "app/cli.h"
 #include "base/arena.h"
 #include "members.h"
+#include "secure.h"
 
 struct etcd_options {
     const char *name;
@@ -25,6 +26,7 @@ struct etcd_options {
     /* Of the log. Not flags: the simulator has small disks and short runs. */
     uint32_t segment_bytes;
     uint64_t reserve_bytes, trailing_entries;
+    struct etcd_secure_options secure;
 
     /* derived */
     struct etcd_urls client_urls, advertised, peer_listen;

@@ -86,6 +86,7 @@ static int peer_addresses(const struct etcd_members *m, struct bns_raft_peer_add
 
         out[i].id = m->member[i].id;
         out[i].more_count = urls->count - 1;
+        out[i].tls = strncmp(urls->url[0], "https:", 6) == 0;
         for (size_t k = 0; k < urls->count; k++) {
             struct etcd_url u;
             int rv = etcd_url_parse(urls->url[k], &u, err);
@@ -111,6 +112,8 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
         .peers_count = o->members.count,
         .listen_host = o->members.count > 1 ? o->peer.host : NULL,
         .listen_port = o->peer.port,
+        .tls = s->secure.peer,
+        .listen_tls = o->peer.tls,
         .election_ns = o->election_ms * BNS_MS,
         .heartbeat_ns = o->heartbeat_ms * BNS_MS,
         .snapshot_entries = o->snapshot_count,
@@ -169,7 +172,8 @@ static int listen_all(struct etcd_server *s, struct bns_err *err)
         int rv = etcd_url_parse(s->opt->client_urls.url[i], &u, err);
 
         if (rv == BNS_OK)
-            rv = bns_grpc_server_listen(s->grpc, u.host, u.port, &port, err);
+            rv = bns_grpc_server_listen_tls(s->grpc, u.tls ? s->secure.client : NULL, u.host,
+                                            u.port, &port, err);
         if (rv != BNS_OK) {
             bns_err_wrap(err, "--listen-client-urls %s", s->opt->client_urls.url[i]);
             return rv;
@@ -201,6 +205,8 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     *out = s;
     rv = etcd_request_ids(s, err);
     if (rv == BNS_OK)
+        rv = etcd_secure_open(env, &opt->secure, &s->secure, err);
+    if (rv == BNS_OK)
         rv = open_store(s, err);
     if (rv == BNS_OK)
         rv = open_log(s, err);
@@ -213,12 +219,19 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     return rv;
 }
 
-static void store_drained(void *arg)
+static void secure_stopped(void *arg)
 {
     struct etcd_server *s = arg;
 
     if (s->drained != NULL)
         s->drained(s->drained_arg);
+}
+
+static void store_drained(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    etcd_secure_stop(&s->secure, secure_stopped, s);
 }
 
 static void node_closed(void *arg)
@@ -266,5 +279,6 @@ void etcd_server_free(struct etcd_server *s)
     bns_grpc_server_free(s->grpc);
     bns_http_server_free(s->http);
     etcd_kv_close(s->kv);
+    etcd_secure_free(&s->secure);
     bns_free(s->env->alloc, s);
 }

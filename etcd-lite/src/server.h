@@ -20,6 +20,7 @@ struct etcd_server {
     const struct etcd_options *opt;
     struct etcd_kv *kv;
     struct bns_raft_node *node;
+    struct etcd_secure secure;
     struct bns_grpc_server *grpc;
     struct bns_http_server *http;
     uint64_t request_seq; /* unique ids of proposals */

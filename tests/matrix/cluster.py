@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -66,11 +67,11 @@ class Node:
 
     @property
     def url(self):
-        return f"http://{self.host}:{self.client}"
+        return f"{self.cluster.scheme}://{self.host}:{self.client}"
 
     @property
     def peer_url(self):
-        return f"http://{self.host}:{self.peer}"
+        return f"{self.cluster.peer_scheme}://{self.host}:{self.peer}"
 
     @property
     def endpoint(self):
@@ -90,7 +91,8 @@ class Node:
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def get(self, path, timeout=5):
-        with urllib.request.urlopen(self.url + path, timeout=timeout) as r:
+        with urllib.request.urlopen(self.url + path, timeout=timeout,
+                                    context=self.cluster.ssl_context()) as r:
             return r.read().decode()
 
     def healthy(self):
@@ -131,8 +133,14 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, size, real=False, flags=(), prefix=(), hosts=None):
+    """tls: ca, cert and key of a client, when clients (and with peer_tls, members) use TLS."""
+
+    def __init__(self, size, real=False, flags=(), prefix=(), hosts=None, tls=None,
+                 peer_tls=False):
         self.real = real
+        self.tls = tls
+        self.scheme = "https" if tls else "http"
+        self.peer_scheme = "https" if peer_tls else "http"
         self.flags = list(flags)
         self.prefix = list(prefix)
         self.dir = tempfile.mkdtemp(prefix="bonsai-matrix-")
@@ -140,7 +148,8 @@ class Cluster:
         self.hosts = hosts or ["127.0.0.1"] * size
         self.ports = [2379, 2380] * size if hosts else free_ports(2 * size)
         self.initial = ",".join(
-            f"n{i + 1}=http://{self.hosts[i]}:{self.ports[2 * i + 1]}" for i in range(size))
+            f"n{i + 1}={self.peer_scheme}://{self.hosts[i]}:{self.ports[2 * i + 1]}"
+            for i in range(size))
         self.nodes = [Node(self, i + 1) for i in range(size)]
 
     def __enter__(self):
@@ -175,6 +184,18 @@ class Cluster:
     def endpoints(self):
         return ",".join(n.endpoint for n in self.nodes)
 
+    def ssl_context(self):
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.tls["ca"])
+        context.load_cert_chain(self.tls["cert"], self.tls["key"])
+        return context
+
+    def ctl_flags(self):
+        if not self.tls:
+            return []
+        return ["--cacert", self.tls["ca"], "--cert", self.tls["cert"], "--key", self.tls["key"]]
+
     def leader(self):
         for n in self.nodes:
             try:
@@ -187,7 +208,7 @@ class Cluster:
     def ctl(self, *args, endpoint=None, ok=True, stdin=None, timeout=30):
         """etcdctl; returns its stdout, or (code, stdout, stderr) with ok=None."""
         r = subprocess.run(
-            [ETCDCTL, "--endpoints", endpoint or self.endpoints, *args],
+            [ETCDCTL, "--endpoints", endpoint or self.endpoints, *self.ctl_flags(), *args],
             env={**os.environ, "ETCDCTL_API": "3"}, input=stdin, capture_output=True, text=True,
             timeout=timeout)
         if ok is None:
