@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.error
+import urllib.request
 
 BONSAI = None
 DEADLINE_S = 30
@@ -40,8 +42,11 @@ else:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200 if self.path == "/health" else 404)
+        good = self.path == "/health" or (self.path == "/metrics" and how == "metrics")
+        self.send_response(200 if good else 404)
         self.end_headers()
+        if self.path == "/metrics" and good:
+            self.wfile.write(b"raft_term 7\nraft_role 3\nbroken{\netcd_mvcc_put_total 5\n")
     def log_message(self, *a):
         pass
 at = urllib.parse.urlparse(flags["--listen-client-urls"])
@@ -55,11 +60,11 @@ server.serve_forever()
 
 
 def free_shift():
-    """A shift under which the ports of nine nodes are free."""
+    """A shift under which the ports of three nodes and of the console are free."""
     for shift in range(3000 + os.getpid() % 1000 * 11, 30000, 11):
         try:
             for k in range(3):
-                for port in (2379 + shift + 100 * k, 2380 + shift + 100 * k):
+                for port in (2379 + shift + 100 * k, 2380 + shift + 100 * k, 8800 + shift):
                     with socket.socket() as s:
                         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                         s.bind(("127.0.0.1", port))
@@ -118,6 +123,22 @@ class Bonsai(unittest.TestCase):
     def status(self):
         r = self.bonsai("status", "--data-dir", self.data, "-w", "json")
         return json.loads(r.stdout) if r.stdout else None
+
+    def get(self, path, **headers):
+        """(status, body) of the console's answer."""
+        q = urllib.request.Request("http://127.0.0.1:%d%s" % (self.status()["console"], path),
+                                   headers=headers)
+        try:
+            with urllib.request.urlopen(q, timeout=DEADLINE_S) as r:
+                return r.status, r.read()
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code, e.read()
+
+    def console(self, path):
+        status, body = self.get(path)
+        self.assertEqual(status, 200, body)
+        return json.loads(body)
 
     def behave(self, node, how):
         with open(os.path.join(self.control, node), "w") as f:
@@ -349,6 +370,104 @@ class Bonsai(unittest.TestCase):
             self.assertEqual(code, 2, words)
             self.assertIn(text, said)
 
+    def test_the_console_tells_what_runs(self):
+        self.behave("n1", "metrics")
+        r = self.up("--nodes", "2")
+        self.assertIn("see:  http://127.0.0.1:%d/\n" % (8800 + self.shift), r.stdout)
+        a = self.console("/api/nodes")
+        n1, n2 = a["nodes"]
+        self.assertEqual((a["data_dir"], a["pid"]), (self.data, self.status()["pid"]))
+        self.assertEqual((n1["id"], n1["state"], n1["port"]),
+                         ("etcd-lite-n1", "ready", 2379 + self.shift))
+        self.assertEqual((n1["answers"], n1["role"], n1["term"], n1["puts"], n1["bad_lines"]),
+                         (True, "leader", 7, 5, 1))
+        self.assertTrue(n1["rss_bytes"] > 0 and n1["pid"] > 0 and n1["ready_ms"] >= 0)
+        self.assertEqual((n2["answers"], "term" in n2), (False, False))
+        text = self.get("/metrics")[1].decode()
+        self.assertIn('up{system="etcd-lite",node="n1"} 1\n'
+                      'up{system="etcd-lite",node="n2"} 0\n', text)
+        self.assertIn('scrape_bad_lines{system="etcd-lite",node="n1"} 1\n', text)
+        self.assertIn('raft_term{system="etcd-lite",node="n1"} 7\n', text)
+        self.assertIn('{system="bonsai",node="supervisor"}', text)
+        self.assertEqual(self.get("/healthz"), (200, b"ok\n"))
+
+    def test_the_console_tells_what_died_and_why(self):
+        self.assertEqual(self.up("--nodes", "2").returncode, 0)
+        os.kill(self.console("/api/nodes")["nodes"][0]["pid"], signal.SIGKILL)
+        until("restart", lambda: self.console("/api/nodes")["nodes"][0]["restarts"] == 1)
+        self.behave("n2", "exit 4")
+        os.kill(self.console("/api/nodes")["nodes"][1]["pid"], signal.SIGKILL)
+        until("failed", lambda: self.console("/api/nodes")["nodes"][1]["state"] == "failed")
+        a = self.console("/api/nodes")
+        self.assertEqual((a["nodes"][1]["pid"], a["nodes"][1]["answers"]), (0, False))
+        events = [(e["node"], e["kind"], e["text"]) for e in a["events"]]
+        self.assertIn(("etcd-lite-n1", "ended",
+                       "killed by signal 9 (KILL); starts again in 100 ms"), events)
+        self.assertIn(("etcd-lite-n2", "failed", "ended with exit code 4; needs a person"), events)
+        self.assertEqual([e["id"] for e in a["events"]], list(range(1, len(events) + 1)))
+
+    def test_the_console_reads_logs_in_pieces(self):
+        self.assertEqual(self.up("--nodes", "2").returncode, 0)
+        path = os.path.join(self.data, "logs", "etcd-lite-n2.log")
+        a = self.console("/api/logs?node=etcd-lite-n2")
+        self.assertRegex(a["lines"][0], "^started with n2 ")
+        with open(path, "ab") as f:
+            f.write(b"bad \xff\x00 bytes\nhalf a li")
+        b = self.console("/api/logs?node=etcd-lite-n2&after=%d" % a["next"])
+        self.assertEqual(b["lines"], ["bad \ufffd\ufffd bytes"])
+        with open(path, "ab") as f:
+            f.write(b"ne\n" + b"x" * 100000 + b"\n" + b"y" * 9000 + b"\nend\n")
+        lines, at = [], b["next"]
+        while at < os.path.getsize(path):
+            c = self.console("/api/logs?node=etcd-lite-n2&after=%d" % at)
+            self.assertGreater(c["next"], at)
+            lines += c["lines"]
+            at = c["next"]
+        self.assertEqual("".join(lines), "half a line" + "x" * 100000 + "y" * 9000 + "end")
+        tail = self.console("/api/logs?node=etcd-lite-n2")
+        self.assertEqual(tail["lines"], ["y" * 9000, "end"])
+        os.truncate(path, 0)
+        self.assertTrue(self.console("/api/logs?node=etcd-lite-n2&after=%d" % at)["reset"])
+        self.assertEqual(self.console("/api/logs?node=bonsai")["node"], "bonsai")
+        for query in ("", "?node=", "?node=etcd-lite-n3", "?node=../state", "?node=etcd-lite-n2%00",
+                      "?node=" + "x" * 500, "?node=%2e%2e/LOCK"):
+            self.assertEqual(self.get("/api/logs" + query)[0], 404, query)
+        for after in ("x", "-1", "1" * 30, "18446744073709551615", ""):
+            self.assertEqual(self.get("/api/logs?node=bonsai&after=" + after)[0], 400, after)
+
+    def test_the_console_answers_loopback_names_only_and_changes_nothing(self):
+        self.assertEqual(self.up().returncode, 0)
+        port = self.status()["console"]
+        for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:%d" % port):
+            for path in ("/", "/api/nodes", "/api/logs?node=bonsai", "/metrics"):
+                self.assertEqual(self.get(path, Host=host)[0], 403)
+        self.assertEqual(self.get("/api/nodes", Host="localhost:%d" % port)[0], 200)
+        for path in ("/", "/api/nodes", "/api/logs", "/metrics"):
+            q = urllib.request.Request("http://127.0.0.1:%d%s" % (port, path), data=b"x")
+            with self.assertRaises(urllib.error.HTTPError) as e:
+                urllib.request.urlopen(q, timeout=DEADLINE_S)
+            self.assertEqual(e.exception.code, 405)
+            e.exception.close()
+        with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=DEADLINE_S) as r:
+            page, policy = r.read().decode(), r.headers["content-security-policy"]
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotRegex(page.replace("http://www.w3.org/2000/svg", ""), r"https?://")
+
+    def test_the_consoles_port_is_chosen_and_a_taken_one_named(self):
+        self.assertEqual(self.up("--console-port", "0").returncode, 0)
+        self.assertNotEqual(self.status()["console"], 8800 + self.shift)
+        self.assertEqual(len(self.console("/api/nodes")["nodes"]), 3)
+        self.bonsai("down", "--data-dir", self.data)
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            port = s.getsockname()[1]
+            r = self.up("--console-port", str(port))
+        self.assertEqual(r.returncode, 5)
+        self.assertIn("console: port %d is taken; choose another with --console-port" % port,
+                      r.stderr)
+        self.assertIsNone(self.status())
+
     def test_wrong_words_name_the_right_one(self):
         for args, text in ((["stauts"], "unknown verb 'stauts'; did you mean 'status'?"),
                            (["xyzzy"], "unknown verb 'xyzzy'; see bonsai --help"),
@@ -357,6 +476,7 @@ class Bonsai(unittest.TestCase):
                            (["up", "--node", "3"], "unknown flag --node; did you mean --nodes?"),
                            (["up", "--nodes", "10"], "--nodes: at most 9"),
                            (["up", "--port-shift", "70000"], "--port-shift: at most"),
+                           (["up", "--console-port", "70000"], "--console-port: at most 65535"),
                            (["down", "--hurry"], "unknown flag --hurry"),
                            (["status", "-w", "xml"], "expected table or json, found 'xml'"),
                            (["--verson"], "unknown flag --verson; did you mean --version?"),

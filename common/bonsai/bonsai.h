@@ -1,9 +1,9 @@
 /* bonsai.h - what the files of the `bonsai` executable share.
  *
  * Reading order: main.c (verbs), systems.c (which systems there are, and their flags), supervise.c
- * (keeps the nodes running), probe.c (is it answering?), state.c (what other calls of bonsai see),
- * verbs.c (up -d, down, status, logs), ask.c (the verb probe), table.c (output), wal.c (wal
- * dump|verify|repair|stat).
+ * (keeps the nodes running), probe.c (is it answering?), console.h (the web page of what runs),
+ * state.c (what other calls of bonsai see), verbs.c (up -d, down, status, logs), ask.c (the verb
+ * probe), table.c (output), wal.c (wal dump|verify|repair|stat).
  *
  * On disk, under the data directory:
  *     LOCK                 held by the supervisor
@@ -26,9 +26,11 @@
 
 struct bonsai_opts {
     const char *data_dir;
-    const char *bin_dir; /* where the systems' executables are */
-    uint64_t nodes;      /* a system; 0 = as many as the data directory holds, or the default */
-    uint64_t port_shift; /* added to every port, so that two sets can run side by side */
+    const char *bin_dir;   /* where the systems' executables are */
+    uint64_t nodes;        /* a system; 0 = as many as the data directory holds, or the default */
+    uint64_t port_shift;   /* added to every port, so that two sets can run side by side */
+    uint64_t console_port; /* 0 = any free one */
+    bool console_given;    /* else it is shifted as the others are */
     bool detach;
     const struct bonsai_system *systems[BONSAI_SYSTEMS_MAX];
     size_t systems_count;
@@ -68,9 +70,11 @@ struct bonsai_node_state {
     const char *state; /* "starting" "ready" "waiting" "failed"; a constant */
     uint64_t ready_ms; /* from start to the first answer */
     uint64_t restarts;
+    uint64_t running_ms; /* since its last start; 0 in what was read from the file */
 };
 struct bonsai_state {
-    pid_t pid; /* the supervisor's */
+    pid_t pid;        /* the supervisor's */
+    uint16_t console; /* port of its web page */
     struct bonsai_node_state nodes[BONSAI_SYSTEMS_MAX * BONSAI_NODES_MAX];
     size_t nodes_count;
 };
@@ -82,6 +86,7 @@ BNS_MUST_CHECK int bonsai_state_read(const char *data_dir, struct bonsai_state *
 void bonsai_state_remove(const char *data_dir);
 uint64_t bonsai_pid_started(pid_t pid); /* 0: no such process */
 uint64_t bonsai_pid_rss(pid_t pid);     /* bytes; 0: no such process */
+uint64_t bonsai_pid_cpu_ms(pid_t pid);  /* user and system; 0: no such process */
 /* Does a supervisor hold the data directory? */
 bool bonsai_is_up(const char *data_dir);
 /* Ends the nodes that a killed supervisor has left behind. Returns how many. */

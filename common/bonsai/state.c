@@ -47,7 +47,8 @@ static json_t *state_json(const struct bonsai_state *s)
             return NULL;
         }
     }
-    root = json_pack("{s:I, s:o}", "pid", (json_int_t)s->pid, "nodes", nodes);
+    root = json_pack("{s:I, s:i, s:o}", "pid", (json_int_t)s->pid, "console", (int)s->console,
+                     "nodes", nodes);
     return root;
 }
 
@@ -112,6 +113,7 @@ int bonsai_state_read(const char *data_dir, struct bonsai_state *out, struct bns
     json_error_t why;
     json_t *root, *nodes;
     json_int_t pid = 0;
+    int console = 0;
     int rv = BNS_E_CORRUPT;
 
     *out = (struct bonsai_state){0};
@@ -119,9 +121,12 @@ int bonsai_state_read(const char *data_dir, struct bonsai_state *out, struct bns
     root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
     if (root == NULL && access(path, F_OK) != 0)
         return bns_err_set(err, BNS_E_NOTFOUND, "%s: %s", path, strerror(errno));
-    if (json_unpack(root, "{s:I, s:o}", "pid", &pid, "nodes", &nodes) != 0 || pid <= 0 ||
-        pid > INT32_MAX || json_array_size(nodes) > sizeof out->nodes / sizeof out->nodes[0])
+    if (json_unpack(root, "{s:I, s?i, s:o}", "pid", &pid, "console", &console, "nodes", &nodes) !=
+            0 ||
+        pid <= 0 || pid > INT32_MAX || console < 0 || console > UINT16_MAX ||
+        json_array_size(nodes) > sizeof out->nodes / sizeof out->nodes[0])
         goto done;
+    out->console = (uint16_t)console;
     out->pid = (pid_t)pid;
     out->nodes_count = json_array_size(nodes);
     for (size_t i = 0; i < out->nodes_count; i++)
@@ -176,6 +181,11 @@ uint64_t bonsai_pid_started(pid_t pid)
 uint64_t bonsai_pid_rss(pid_t pid)
 {
     return stat_field(pid, 24) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t bonsai_pid_cpu_ms(pid_t pid)
+{
+    return (stat_field(pid, 14) + stat_field(pid, 15)) * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
 }
 
 bool bonsai_is_up(const char *data_dir)

@@ -18,6 +18,7 @@
 #include "bonsai/bonsai.h"
 
 #include "app/daemon.h"
+#include "bonsai/console.h"
 #include "io/process.h"
 
 #include <errno.h>
@@ -58,6 +59,7 @@ struct supervisor {
     struct bns_daemon *d;
     struct bns_env *env;
     struct bns_timer up_limit;
+    struct bonsai_console *console;
     struct node nodes[BONSAI_SYSTEMS_MAX * BONSAI_NODES_MAX];
     size_t count;
     bool up; /* every node has been ready once */
@@ -65,9 +67,13 @@ struct supervisor {
     int exit_code;
 };
 
-static void snapshot(const struct supervisor *s, struct bonsai_state *out)
+static void snapshot(void *arg, struct bonsai_state *out)
 {
+    const struct supervisor *s = arg;
+
     *out = (struct bonsai_state){.pid = getpid(), .nodes_count = s->count};
+    if (s->console != NULL)
+        out->console = bonsai_console_port(s->console);
     for (size_t i = 0; i < s->count; i++) {
         const struct node *n = &s->nodes[i];
         struct bonsai_node_state *st = &out->nodes[i];
@@ -80,6 +86,8 @@ static void snapshot(const struct supervisor *s, struct bonsai_state *out)
         st->state = phase_names[n->phase];
         st->ready_ms = n->ready_ms;
         st->restarts = n->restarts;
+        if (st->pid != 0)
+            st->running_ms = (bns_now_ns(s->env) - n->started_ns) / BNS_MS;
     }
 }
 
@@ -198,6 +206,8 @@ static void on_probe(void *arg, bool good)
     n->was_ready = true;
     n->ready_ns = bns_now_ns(s->env);
     n->ready_ms = (n->ready_ns - n->started_ns + BNS_MS / 2) / BNS_MS;
+    bonsai_console_event(s->console, &n->is, "ready", "ready in %llu ms",
+                         (unsigned long long)n->ready_ms);
     publish(s); /* before anyone is told: what they then ask for is there */
     for (size_t i = 0; i < s->count; i++)
         if (!s->nodes[i].was_ready)
@@ -243,6 +253,24 @@ static void wait_for_restart(struct node *n)
     bns_timer_start(n->s->env, &n->timer, now + n->backoff_ns);
 }
 
+static void tell_end(struct node *n, int code)
+{
+    char what[48], then[48];
+
+    if (code < 0)
+        (void)snprintf(what, sizeof what, "killed by signal %d (%s)", -code,
+                       sigabbrev_np(-code) == NULL ? "?" : sigabbrev_np(-code));
+    else
+        (void)snprintf(what, sizeof what, "ended with exit code %d", code);
+    if (n->phase == FAILED)
+        (void)snprintf(then, sizeof then, "needs a person");
+    else
+        (void)snprintf(then, sizeof then, "starts again in %llu ms",
+                       (unsigned long long)(n->backoff_ns / BNS_MS));
+    bonsai_console_event(n->s->console, &n->is, n->phase == FAILED ? "failed" : "ended", "%s; %s",
+                         what, then);
+}
+
 static void on_exit_cb(void *arg, int code)
 {
     struct node *n = arg;
@@ -271,6 +299,7 @@ static void on_exit_cb(void *arg, int code)
         n->phase = FAILED;
     else
         wait_for_restart(n);
+    tell_end(n, code);
     publish(s);
 }
 
@@ -315,6 +344,8 @@ static void start_node(struct node *n)
     n->probes = 0;
     if (spawn(n, &err) == BNS_OK) {
         n->phase = STARTING;
+        bonsai_console_event(s->console, &n->is, "started", "pid %ld",
+                             (long)bns_process_pid(n->process));
         probe_later(n);
         return;
     }
@@ -327,15 +358,29 @@ static void start_node(struct node *n)
     wait_for_restart(n);
 }
 
+static uint16_t console_port(const struct bonsai_opts *o)
+{
+    if (o->console_given)
+        return (uint16_t)o->console_port;
+    return (uint16_t)(BONSAI_CONSOLE_PORT + o->port_shift);
+}
+
 /* ---- the daemon's three calls ---------------------------------------------------------------- */
 static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
 {
     struct supervisor *s = arg;
     char logs[PATH_BYTES];
+    struct bonsai_console_config console = {
+        .data_dir = s->o->data_dir,
+        .port = console_port(s->o),
+        .snapshot = snapshot,
+        .arg = s,
+    };
     size_t left;
+    int rv;
 
     s->d = d;
-    s->env = bns_daemon_env(d);
+    s->env = console.env = bns_daemon_env(d);
     left = bonsai_reap(s->o->data_dir);
     if (left > 0)
         (void)fprintf(stderr, "bonsai: ended %zu nodes that an earlier bonsai left behind\n", left);
@@ -351,6 +396,9 @@ static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
         n->probe = (struct bonsai_probe){.env = s->env, .done = on_probe, .arg = n};
         bns_timer_init(&n->timer, on_timer, n);
     }
+    rv = bonsai_console_new(&console, &s->console, err);
+    if (rv != BNS_OK)
+        return rv;
     for (size_t i = 0; i < s->count && !s->draining; i++)
         start_node(&s->nodes[i]);
     publish(s);
@@ -381,6 +429,8 @@ static void stop(struct bns_daemon *d, void *arg)
     struct supervisor *s = arg;
 
     (void)d;
+    bonsai_console_free(s->console);
+    s->console = NULL;
     for (size_t i = 0; i < s->count; i++) {
         struct node *n = &s->nodes[i];
 

@@ -30,12 +30,14 @@ void bonsai_table(const struct bonsai_state *s, FILE *to)
                   "STATE", "READY IN", "MEMORY", "RESTARTS", "PID");
     for (size_t i = 0; i < s->nodes_count; i++)
         row(&s->nodes[i], to);
+    if (s->console != 0)
+        (void)fprintf(to, "\nsee:  http://127.0.0.1:%u/\n", s->console);
     for (size_t i = 0; i < s->nodes_count; i++) {
         const struct bonsai_system *sys;
 
         if (s->nodes[i].number != 1 || bonsai_system_find(s->nodes[i].system, &sys, NULL) != BNS_OK)
             continue;
-        (void)fprintf(to, "\ntry:  ");
+        (void)fprintf(to, "try:  ");
         for (const char *p = sys->try_this; *p != '\0'; p++) {
             if (p[0] == '%' && p[1] == 'u') {
                 (void)fprintf(to, "%u", s->nodes[i].port);

@@ -75,6 +75,8 @@ static int check_nodes(struct bonsai_opts *o, struct bns_err *err)
         return bns_err_set(err, BNS_E_INVALID, "--nodes: at most %d", BONSAI_NODES_MAX);
     if (o->port_shift > 40000)
         return bns_err_set(err, BNS_E_INVALID, "--port-shift: at most 40000");
+    if (o->console_port > UINT16_MAX)
+        return bns_err_set(err, BNS_E_INVALID, "--console-port: at most %d", UINT16_MAX);
     if (strlen(o->data_dir) > DIR_BYTES_MAX || strlen(o->bin_dir) > DIR_BYTES_MAX)
         return bns_err_set(err, BNS_E_INVALID, "directory names: at most %d bytes", DIR_BYTES_MAX);
     return BNS_OK;
@@ -90,6 +92,8 @@ static int up_flags(struct bonsai_opts *o, int argc, char **argv)
         {"bin-dir", 0, BNS_VALUE_STR, &o->bin_dir, "the systems' executables (beside bonsai)",
          NULL},
         {"port-shift", 0, BNS_VALUE_U64, &o->port_shift, "added to every port", NULL},
+        {"console-port", 0, BNS_VALUE_U64, &o->console_port,
+         "of the web page on loopback (8800); 0: any free one", &o->console_given},
         {NULL, 0, BNS_VALUE_STR, NULL, NULL, NULL},
     };
     const struct bns_cli cli = {"bonsai up",
