@@ -130,5 +130,6 @@ int bonsai_status(int argc, char **argv);
 int bonsai_logs(int argc, char **argv);
 int bonsai_ask(int argc, char **argv); /* the verb is probe */
 int bonsai_wal(int argc, char **argv);
+int bonsai_sim(int argc, char **argv); /* sim.c */
 
 #endif

@@ -71,5 +71,6 @@ json_t *bonsai_console_logs(const char *data_dir, const char *node, uint64_t aft
 
 /* console_page.c */
 struct bns_slice bonsai_console_page(void);
+struct bns_slice bonsai_trace_view_page(void); /* with an empty element "trace" */
 
 #endif

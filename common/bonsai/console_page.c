@@ -13,9 +13,16 @@
     extern const uint8_t name##_begin[], name##_end[]
 
 EMBED(bonsai_console_html, "console.html");
+EMBED(bonsai_trace_view_html, "trace_view.html");
 
 struct bns_slice bonsai_console_page(void)
 {
     return bns_slice(bonsai_console_html_begin,
                      (size_t)(bonsai_console_html_end - bonsai_console_html_begin));
+}
+
+struct bns_slice bonsai_trace_view_page(void)
+{
+    return bns_slice(bonsai_trace_view_html_begin,
+                     (size_t)(bonsai_trace_view_html_end - bonsai_trace_view_html_begin));
 }
