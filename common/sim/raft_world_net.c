@@ -275,6 +275,7 @@ void rw_swarm_draw(struct rw_world *w)
     if (w->opt.seed % 4 == 0) { /* the others stay as they were when they were written down */
         s->topple = bns_prng_double(&w->plot);
         s->msg_bytes_max = (uint32_t)bns_prng_range(&w->plot, 200, 400);
+        s->data_max = 64; /* larger ones would go one by one, each with a sync of its own */
     }
     for (uint32_t i = 0; i < w->nodes_count; i++)
         w->nodes[i].drift_ppm =

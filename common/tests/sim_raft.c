@@ -138,7 +138,6 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0x777, "a batch was applied across the installation of a snapshot"},
         {0x1314317, "each repeated answer ended a probe and opened a window of appends"},
         {0x1314e12, "a follower that took nothing answered, and was sent more at once"},
-        {0x393954c, "one entry a message on links that lose the order: slow for ever"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {

@@ -34,7 +34,7 @@ static const struct planted {
     {12, "installs a stale snapshot", 0x1c},
     {13, "installs a snapshot without its term", 0x1c},
     {16, "votes twice in a term", 0x1},
-    {17, "remembers match of an earlier leadership", 0x74},
+    {17, "remembers match of an earlier leadership", 0xe0},
     {18, "heartbeat commits past match", 0x4},
     {19, "a read joins a round that began before it", 0x1},
     {21, "takes all writes in flight for durable", 0x1},
