@@ -24,6 +24,7 @@ up: deps
 
 # A story over the running systems; starts them when they are not.
 demo: up
+	ninja -C $(BUILD) sim_daemon
 	@tools/demo $(BUILD)
 
 down:

@@ -49,10 +49,24 @@ class Readme(unittest.TestCase):
                     wanted = [v for k, v in EXPECTED.items() if c.startswith(k)]
                     self.assertEqual(len(wanted), 1, "a command that this test does not know")
                     self.assertIn(wanted[0], r.stdout)
+                    if c == "make demo":
+                        self.check_demo(r.stdout, data)
         finally:
             subprocess.run(["build/release/bin/bonsai", "down"], cwd=ROOT, env=env,
                            capture_output=True, check=True)
             shutil.rmtree(data)
+
+    def check_demo(self, told, data):
+        """The watch saw every put, over the death of the leader; the run was drawn."""
+        seen = re.findall(r"watch \| PUT demo/counter (\d)", told)
+        self.assertEqual(sorted(set(seen)), list("012345678"))
+        before, after = told.split("$ kill -9 ")
+        self.assertIn("watch | PUT demo/counter 3\n", before)
+        self.assertIn("watch | PUT demo/counter 8\n", after)
+        page = os.path.join(data, "demo.html")
+        self.assertIn("file://" + page, told)
+        with open(page) as f:
+            self.assertIn('"format":"bonsai-trace"', f.read())
 
     def test_the_makefile_has_every_target_that_is_named(self):
         with open(os.path.join(ROOT, "Makefile")) as f:

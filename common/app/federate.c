@@ -1,5 +1,9 @@
 /* federate.c - the metrics of many nodes, asked for at once and merged.
  *
+ * Whom to ask, whom to give up and when it is over is decided by proto/fanout.h; here its outputs
+ * are carried out, by one HTTP request each. A target that needs no request (its text was given, or
+ * it is known to be down) has its verdict at hand when it is asked.
+ *
  * The merge: the format wants all samples of one family in one place, and nodes bring their own
  * order. So each answer is cut into runs (lines that stand together and belong to one family), the
  * runs are sorted by family, node and place, and written one after the other, HELP and TYPE of the
@@ -11,12 +15,14 @@
 
 #include "codec/expo.h"
 #include "io/http.h"
+#include "proto/fanout.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
 #define BODY_BYTES_MAX (2u * 1024 * 1024)
 #define RUNS_MAX 1000000u
+#define DEADLINE_NS BNS_SEC
 
 struct node {
     struct bns_federate *f;
@@ -25,15 +31,18 @@ struct node {
     struct bns_http_fetch *fetch; /* NULL when none is under way */
     struct bns_buf body;
     struct bns_slice text; /* body, or the target's own */
+    bool settled;          /* without a request; the fan-out has to be told */
 };
 
 struct bns_federate {
     struct bns_env *env;
     void (*done)(void *arg);
     void *arg;
-    struct bns_timer finish; /* done in a later turn, also when nobody had to be asked */
+    struct bns_fanout *fanout;
+    struct bns_timer timer; /* the fan-out's deadline; then done, which is told in a later turn */
     uint64_t started_ns;
-    size_t waiting;
+    uint64_t body_bytes_max;
+    bool over;
     size_t count;
     struct node nodes[];
 };
@@ -78,23 +87,22 @@ static void look(struct node *n)
     }
 }
 
-static void on_finish(void *arg)
+/* The request of a node is over, or was never needed. */
+static void settle(struct node *n)
 {
-    struct bns_federate *f = arg;
-
-    f->done(f->arg);
+    n->got.took = bns_now_ns(n->f->env) - n->f->started_ns;
 }
 
-static void settled(struct node *n)
+static void tell(struct bns_federate *f, enum bns_fanout_in_kind kind, const struct node *n)
 {
-    struct bns_federate *f = n->f;
+    const struct bns_fanout_in in = {.kind = kind,
+                                     .branch = n == NULL ? 0 : (uint32_t)(n - f->nodes)};
+    int rv = bns_fanout_step(f->fanout, bns_now_ns(f->env), &in);
 
-    n->got.took = bns_now_ns(f->env) - f->started_ns;
-    BNS_ASSERT(f->waiting > 0);
-    f->waiting--;
-    if (f->waiting == 0)
-        bns_timer_start(f->env, &f->finish, bns_now_ns(f->env));
+    BNS_ASSERT(rv == BNS_OK);
 }
+
+static void carry_on(struct bns_federate *f);
 
 static void on_answer(void *arg, int code, const struct bns_http_answer *a)
 {
@@ -112,64 +120,127 @@ static void on_answer(void *arg, int code, const struct bns_http_answer *a)
             look(n);
         }
     }
-    settled(n);
+    settle(n);
+    tell(n->f, n->got.up ? BNS_FANOUT_IN_GOOD : BNS_FANOUT_IN_BAD, n);
+    carry_on(n->f);
 }
 
-static void ask(struct node *n, const struct bns_federate_opts *o)
+static void ask(struct node *n)
 {
-    struct bns_http_fetch_opts fo = {
+    const struct bns_http_fetch_opts o = {
         .host = "127.0.0.1",
         .port = n->is.port,
         .target = n->is.path == NULL ? "/metrics" : n->is.path,
-        .timeout_ns = o->deadline_ns == 0 ? BNS_SEC : o->deadline_ns,
-        .body_bytes_max = o->body_bytes_max == 0 ? BODY_BYTES_MAX : o->body_bytes_max,
+        .timeout_ns = BNS_NEVER / 4, /* the fan-out cancels */
+        .body_bytes_max = n->f->body_bytes_max,
     };
 
     if (n->is.text.ptr != NULL) {
         n->got.up = true;
         n->text = n->is.text;
         look(n);
-        settled(n);
-        return;
-    }
-    n->got.code = BNS_E_DROPPED;
-    if (n->is.port != 0) {
-        n->got.code = bns_http_fetch(n->f->env, &fo, on_answer, n, &n->fetch, NULL);
+    } else {
+        n->got.code = BNS_E_DROPPED;
+        if (n->is.port != 0)
+            n->got.code = bns_http_fetch(n->f->env, &o, on_answer, n, &n->fetch, NULL);
         if (n->got.code == BNS_OK)
             return;
     }
-    settled(n);
+    settle(n);
+    n->settled = true;
+}
+
+static void give_up(struct node *n)
+{
+    BNS_ASSERT(n->fetch != NULL);
+    bns_http_fetch_cancel(n->fetch);
+    n->fetch = NULL;
+    n->got.code = BNS_E_TIMEOUT;
+    settle(n);
+}
+
+static void drain(struct bns_federate *f)
+{
+    struct bns_fanout_out o;
+
+    while (bns_fanout_next(f->fanout, &o)) {
+        if (o.kind == BNS_FANOUT_SEND)
+            ask(&f->nodes[o.branch]);
+        else if (o.kind == BNS_FANOUT_CANCEL)
+            give_up(&f->nodes[o.branch]);
+        else
+            f->over = true;
+    }
+}
+
+static struct node *settled_at_once(struct bns_federate *f)
+{
+    for (size_t i = 0; i < f->count; i++)
+        if (f->nodes[i].settled)
+            return &f->nodes[i];
+    return NULL;
+}
+
+/* Carries out what the fan-out wants, and tells it what that settled at once. */
+static void carry_on(struct bns_federate *f)
+{
+    struct node *n;
+
+    drain(f);
+    while ((n = settled_at_once(f)) != NULL) {
+        n->settled = false;
+        tell(f, n->got.up ? BNS_FANOUT_IN_GOOD : BNS_FANOUT_IN_BAD, n);
+        drain(f);
+    }
+    bns_timer_start(f->env, &f->timer,
+                    f->over ? bns_now_ns(f->env) : bns_fanout_deadline(f->fanout));
+}
+
+static void on_timer(void *arg)
+{
+    struct bns_federate *f = arg;
+
+    if (f->over) {
+        f->done(f->arg); /* f may be freed now */
+        return;
+    }
+    tell(f, BNS_FANOUT_IN_TIMER, NULL);
+    carry_on(f);
 }
 
 int bns_federate_start(struct bns_env *env, const struct bns_federate_opts *o,
                        void (*done)(void *arg), void *arg, struct bns_federate **out)
 {
+    const struct bns_fanout_config cfg = {
+        .branches = (uint32_t)o->targets_count,
+        .total_ns = o->deadline_ns == 0 ? DEADLINE_NS : o->deadline_ns,
+    };
     struct bns_federate *f;
+    int rv;
 
     if (o->targets_count > BNS_FEDERATE_TARGETS_MAX)
         return BNS_E_INVALID;
     f = bns_alloc_zero(env->alloc, sizeof *f + o->targets_count * sizeof f->nodes[0]);
     if (f == NULL)
         return BNS_E_NOMEM;
+    rv = bns_fanout_init(&f->fanout, bns_now_ns(env), &cfg, env->alloc);
+    if (rv != BNS_OK) {
+        bns_free(env->alloc, f);
+        return rv;
+    }
     f->env = env;
     f->done = done;
     f->arg = arg;
     f->started_ns = bns_now_ns(env);
+    f->body_bytes_max = o->body_bytes_max == 0 ? BODY_BYTES_MAX : o->body_bytes_max;
     f->count = o->targets_count;
-    f->waiting = f->count + 1; /* one for this function */
-    bns_timer_init(&f->finish, on_finish, f);
+    bns_timer_init(&f->timer, on_timer, f);
     for (size_t i = 0; i < f->count; i++) {
-        struct node *n = &f->nodes[i];
-
-        n->f = f;
-        n->is = o->targets[i];
-        bns_buf_init(&n->body, env->alloc,
-                     o->body_bytes_max == 0 ? BODY_BYTES_MAX : (size_t)o->body_bytes_max);
-        ask(n, o);
+        f->nodes[i].f = f;
+        f->nodes[i].is = o->targets[i];
+        bns_buf_init(&f->nodes[i].body, env->alloc, (size_t)f->body_bytes_max);
     }
-    f->waiting--;
-    if (f->waiting == 0)
-        bns_timer_start(env, &f->finish, bns_now_ns(env));
+    carry_on(f);
     *out = f;
     return BNS_OK;
 }
@@ -178,7 +249,8 @@ void bns_federate_free(struct bns_federate *f)
 {
     if (f == NULL)
         return;
-    bns_timer_stop(f->env, &f->finish);
+    bns_timer_stop(f->env, &f->timer);
+    bns_fanout_free(f->fanout);
     for (size_t i = 0; i < f->count; i++) {
         if (f->nodes[i].fetch != NULL)
             bns_http_fetch_cancel(f->nodes[i].fetch);
