@@ -511,6 +511,8 @@ static void metrics_init(struct bns_raft_node *n)
     n->m_proposals = bns_counter(m, "raft_proposals_total", NULL, "Proposals accepted here.");
     n->m_dropped = bns_counter(m, "raft_proposals_dropped_total", NULL, "Proposals dropped.");
     n->m_bad_messages = bns_counter(m, "raft_bad_messages_total", NULL, "Peer messages refused.");
+    n->m_no_room = bns_counter(m, "raft_messages_no_room_total", NULL,
+                               "Peer messages with entries refused: the log has no room.");
     n->m_snap_sent = bns_counter(m, "raft_snapshots_sent_total", NULL, "Snapshots sent whole.");
     n->m_snap_installed =
         bns_counter(m, "raft_snapshots_installed_total", NULL, "Snapshots installed.");

@@ -151,7 +151,7 @@ struct bns_raft_node {
 
     struct bns_gauge *m_term, *m_role, *m_lag, *m_has_leader;
     struct bns_counter *m_leader_changes, *m_proposals, *m_dropped, *m_snap_sent, *m_snap_installed;
-    struct bns_counter *m_bad_messages;
+    struct bns_counter *m_bad_messages, *m_no_room;
 };
 
 /* raft_node.c */

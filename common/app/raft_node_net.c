@@ -8,6 +8,8 @@
 
 #include "app/raft_node_snap.h"
 
+#define WAL_ENTRY_OVERHEAD 72u /* head, index, term, kind, padding: at most */
+
 struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id)
 {
     for (size_t i = 0; i < n->peers_count; i++) {
@@ -94,6 +96,22 @@ void bns_rn_send_held(struct bns_raft_node *n)
     }
 }
 
+/* What would be new work where the log has no room: forwarded proposals, and entries as soon as
+ * they do not fit into the files that the log has. The core has not seen them, so that votes, terms
+ * and commit indexes go on being stored, and reads being confirmed, however full the disk is. */
+static bool no_room_for(struct bns_raft_node *n, const struct bns_raft_msg *m)
+{
+    uint64_t bytes = 0;
+
+    if (m->entries_count == 0 || bns_wal_has_room(n->wal))
+        return false;
+    if (m->type == BNS_RAFT_MSG_PROPOSE)
+        return true;
+    for (size_t i = 0; i < m->entries_count; i++)
+        bytes += bns_rcbuf_slice(m->entries[i].data).len + WAL_ENTRY_OVERHEAD;
+    return !bns_wal_fits(n->wal, bytes);
+}
+
 static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slice payload)
 {
     struct bns_raft_node *n = arg;
@@ -104,10 +122,12 @@ static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slic
     if (method != BNS_RN_METHOD_RAFT || n->closing)
         return;
     rv = bns_raft_msg_decode(payload, bns_rn_alloc(n), &msg, NULL);
-    if (rv == BNS_OK && msg.from == from && msg.to == n->cfg.id && msg.group == n->cfg.group)
-        bns_rn_step(n, &in);
-    else
+    if (rv != BNS_OK || msg.from != from || msg.to != n->cfg.id || msg.group != n->cfg.group)
         bns_counter_add(n->m_bad_messages, 1);
+    else if (no_room_for(n, &msg))
+        bns_counter_add(n->m_no_room, 1); /* Raft repeats it */
+    else
+        bns_rn_step(n, &in);
     if (rv == BNS_OK)
         bns_raft_msg_free(bns_rn_alloc(n), &msg);
 }

@@ -1,8 +1,15 @@
 /* raft_node_wal.c - PERSIST outputs of the core as batches of the write-ahead log.
  *
  * Each PERSIST becomes one atomic batch: [SNAPMARK] [TRUNCATE] ENTRY... [STATE]. Batches enter the
- * WAL in order. When the WAL refuses one for want of space it stays at the head and is tried again;
- * the core merely sees a slow disk, and proposals are refused meanwhile.
+ * WAL in order.
+ *
+ * A full disk. What reaches the core must be stored: a leader that cannot store an entry which the
+ * others committed can neither apply it nor answer a read. So work is refused before the core sees
+ * it: proposals as soon as the log has no room (bns_wal_has_room), a leader's entries when they no
+ * longer fit into the files that the log has made ahead (bns_wal_fits). Between the two lies a
+ * margin, so that what one member accepted the others take, though they share the disk. Should the
+ * WAL refuse a batch all the same it stays at the head and is tried again: the core merely sees a
+ * slow disk.
  *
  * The WAL keeps what bns_wal_release() has not given up. A list of marks (first index of a batch,
  * its first lsn) tells where the entries that the core still has begin: the mark at the front can

@@ -403,7 +403,7 @@ static int refusal(const struct bns_wal *w)
         return BNS_E_IO;
     if (w->closing)
         return BNS_E_SHUTDOWN;
-    return w->space_low ? BNS_E_NOSPACE : BNS_OK;
+    return BNS_OK;
 }
 
 int bns_wal_append(struct bns_wal *w, struct bns_wal_append *a)
@@ -425,7 +425,7 @@ int bns_wal_append(struct bns_wal *w, struct bns_wal_append *a)
         return BNS_E_TOOBIG;
     fits = a->bytes <= tail->bytes - tail->used;
     if (!fits || !tail->ready) {
-        if (w->spare.state == WAL_SPARE_FAILED)
+        if (w->spare.state == WAL_SPARE_FAILED && w->spare.dip)
             return BNS_E_NOSPACE;
         if (w->queued_bytes + a->bytes > WAL_QUEUE_MAX)
             return BNS_E_BUSY;

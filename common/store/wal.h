@@ -3,7 +3,8 @@
  * Thread:    every call is made on the loop thread; `done` callbacks run there too. The WAL's own
  *            worker does pwritev and fdatasync; it drains its queue: one sync a batch.
  * Memory:    payload slices are borrowed until `done` runs. Nothing is copied.
- * Errors:    BNS_E_NOSPACE the append was refused, nothing was written, try again later
+ * Errors:    BNS_E_NOSPACE the append was refused, nothing was written, try again later. Who may
+ *                          refuse work before it comes to this asks bns_wal_has_room()
  *            BNS_E_IO      the log is poisoned: bns_fatal(env, 6) has been called
  *            BNS_E_CORRUPT at open: file, offset, lsn and the repair command are in the text
  *                          (exit 4)
@@ -60,7 +61,7 @@ struct bns_wal_append {
 struct bns_wal_config {
     const char *dir;
     uint32_t segment_bytes_max; /* 16 MiB; segments grow 1, 2, 4, 8, 16 MiB up to it; min 64 KiB */
-    uint64_t reserve_bytes; /* refuse appends while less than this is free on the disk; 0: never */
+    uint64_t reserve_bytes; /* with less than this free there is no room for new work; 0: unknown */
     bool unsafe_no_sync;
 };
 
@@ -87,9 +88,15 @@ BNS_MUST_CHECK int bns_wal_open(struct bns_env *env, const struct bns_wal_config
  * found no room for a batch that waited for a new segment. */
 BNS_MUST_CHECK int bns_wal_append(struct bns_wal *w, struct bns_wal_append *a);
 
-/* Is the reserve free? What is known is at most a second old: an answer that is older is looked up
- * first, inside the call (statfs). For who can still refuse the work that an append would end. */
+/* Is there room for new work: the reserve is free, and the next segment's file can be made? What is
+ * known of the disk is at most a second old: an answer that is older is looked up first, inside the
+ * call (statfs). For who can still refuse the work that an append would end: what was accepted
+ * while this was true is appended from the files that exist already, and then from the reserve. */
 bool bns_wal_has_room(struct bns_wal *w);
+
+/* Without room: does a batch of so many framed bytes still fit into the files that exist, with a
+ * margin (256 KiB, at most an eighth of a segment) left over for small records? */
+bool bns_wal_fits(const struct bns_wal *w, uint64_t bytes);
 
 uint64_t bns_wal_durable_lsn(const struct bns_wal *w);
 

@@ -117,6 +117,8 @@ struct bns_wal_spare {
     uint32_t bytes, target; /* allocated and synced; wanted */
     uint64_t reserve_bytes;
     bool reused;     /* an older segment's file, with its bytes */
+    bool dip;        /* the present or last try may take the reserve */
+    bool complained; /* the log has a line about it */
     bool sync_later; /* at open: the first batch's sync covers the zeros, too */
     struct bns_file *file;
     int code;

@@ -209,6 +209,8 @@ int bns_wal_segment_new(struct bns_wal *w, uint64_t need, struct bns_wal_segment
         planned = w->spare.bytes;
     else if (w->spare.state == WAL_SPARE_MAKING && bns_wal_segment_waiting(w) == NULL)
         planned = w->spare.target;
+    else if (w->spare.state == WAL_SPARE_FAILED && planned > WAL_SEGMENT_FIRST)
+        planned = WAL_SEGMENT_FIRST; /* it will come from the reserve */
     s->bytes = (uint32_t)(bytes > planned ? bytes : planned);
     s->first_lsn = w->next_lsn;
     s->last_lsn = s->prev_last_lsn = w->next_lsn - 1;

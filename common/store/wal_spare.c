@@ -6,15 +6,20 @@
  *
  *   recycled  a released segment of the full size, renamed (wal_segment.c). Nothing is written: its
  *             old records are left as they are and can never be taken for new ones (wal_format.c).
- *   fresh     zeros, written and synced by a pool job while the tail segment is between half and
- *             full. That costs the disk every byte twice, so it is for the start of a log only.
+ *   fresh     zeros, written and synced by a pool job: for the first segment when it is half full,
+ *             so that a new log stays small, and later as soon as the last spare is taken. That
+ *             costs the disk every byte twice, so it is for the start of a log only.
  *
  *     spare:    NONE -> (recycled) READY -> (taken) NONE
  *               NONE -> MAKING -> READY
  *                          \-> FAILED -> (retry timer, 200 ms) MAKING
  *
- * FAILED refuses appends that need a new segment; batches accepted before it wait and are neither
- * acknowledged nor lost: they go on when there is room again.
+ * Space. The reserve is for what was accepted already. A spare is made ahead only from what is free
+ * above the reserve. While that fails, or free space is below the reserve, the log has no room
+ * (bns_wal_has_room) and its owner accepts no new work; but the tail and the spare still hold what
+ * was accepted before, and the small records that keep a group alive (bns_wal_fits). Appends are
+ * refused for want of space only when they need a new segment and even the reserve has none left.
+ * Batches that wait for a segment are neither acknowledged nor lost: they go on when there is room.
  */
 #include <string.h>
 
@@ -22,6 +27,7 @@
 
 #define RETRY_NS (200 * BNS_MS)
 #define SPACE_CHECK_NS BNS_SEC
+#define FITS_MARGIN (256u * 1024)
 #define ZERO_BYTES (64u * 1024)
 #define ZERO_SLICES 16u /* 1 MiB a call */
 
@@ -38,7 +44,7 @@ static int spare_write(struct bns_vfs *vfs, const char *dir, struct bns_wal_spar
     rv = bns_vfs_free_bytes(vfs, dir, &free_bytes, &s->err);
     if (rv != BNS_OK)
         return rv;
-    if (free_bytes < s->reserve_bytes + (s->target - s->bytes))
+    if (free_bytes < (s->dip ? 0 : s->reserve_bytes) + (s->target - s->bytes))
         return bns_err_set(&s->err, BNS_E_NOSPACE, "%s: %llu bytes free, not enough for a segment",
                            dir, (unsigned long long)free_bytes);
     if (s->file == NULL) {
@@ -95,12 +101,16 @@ static void spare_done(struct bns_job *j)
     BNS_ASSERT(w->spare.state == WAL_SPARE_MAKING);
     if (w->spare.code == BNS_OK) {
         w->spare.state = WAL_SPARE_READY;
+        w->spare.complained = false;
         w->syncs++;
         bns_counter_add(w->metric_syncs, 1);
     } else {
         w->spare.state = WAL_SPARE_FAILED;
-        BNS_LOG(w->env->log, BNS_LOG_WARN, "wal", "no room for the next segment",
-                BNS_STR("code", bns_err_name(w->spare.code)), BNS_STR("error", w->spare.err.text));
+        if (!w->spare.complained)
+            BNS_LOG(w->env->log, BNS_LOG_WARN, "wal", "no room for the next segment",
+                    BNS_STR("code", bns_err_name(w->spare.code)),
+                    BNS_STR("error", w->spare.err.text));
+        w->spare.complained = true;
         if (!w->closing)
             bns_timer_start(w->env, &w->retry_timer, bns_now_ns(w->env) + RETRY_NS);
     }
@@ -138,6 +148,7 @@ static void spare_start(struct bns_wal *w, uint32_t target)
         return;
     }
     w->spare.target = target;
+    w->spare.dip = bns_wal_segment_waiting(w) != NULL;
     w->spare.state = WAL_SPARE_MAKING;
     w->spare.job.run = spare_run;
     w->spare.job.done = spare_done;
@@ -178,6 +189,8 @@ void bns_wal_spare_pump(struct bns_wal *w)
     if (w->poisoned)
         return;
     while ((s = bns_wal_segment_waiting(w)) != NULL) {
+        if (w->spare.state == WAL_SPARE_FAILED && !w->spare.dip)
+            w->spare.state = WAL_SPARE_NONE; /* once more, from the reserve */
         if (w->spare.state == WAL_SPARE_MAKING || w->spare.state == WAL_SPARE_FAILED)
             return;
         if (w->spare.state == WAL_SPARE_NONE || w->spare.bytes < s->bytes)
@@ -187,7 +200,8 @@ void bns_wal_spare_pump(struct bns_wal *w)
         segment_take_spare(w, s);
     }
     s = bns_wal_tail(w);
-    if (w->spare.state == WAL_SPARE_NONE && !w->closing && s->used > s->bytes / 2)
+    if (w->spare.state == WAL_SPARE_NONE && !w->closing &&
+        (s->bytes > WAL_SEGMENT_FIRST || s->used > s->bytes / 2))
         spare_start(w, bns_wal_segment_plan(w));
 }
 
@@ -273,5 +287,24 @@ bool bns_wal_has_room(struct bns_wal *w)
     if (!w->space_low && !w->space_running && !w->closing &&
         bns_now_ns(w->env) - w->space_checked_ns >= SPACE_CHECK_NS)
         bns_wal_space_now(w);
-    return !w->space_low;
+    return !w->space_low && w->spare.state != WAL_SPARE_FAILED;
+}
+
+bool bns_wal_fits(const struct bns_wal *w, uint64_t bytes)
+{
+    const struct bns_wal_segment *s = bns_wal_tail(w);
+    uint64_t margin = w->cfg.segment_bytes_max / 8, file = 0;
+
+    if (margin > FITS_MARGIN)
+        margin = FITS_MARGIN;
+    if (!s->ready)
+        return false;
+    if (bytes + margin <= s->bytes - s->used)
+        return true;
+    if (w->spare.state == WAL_SPARE_READY)
+        file = w->spare.bytes;
+    else if (!bns_list_empty(&w->recycled))
+        file = BNS_CONTAINER(w->recycled.next, struct bns_wal_segment, node)->bytes;
+    return bytes + margin + WAL_HEADER_BYTES + bns_wal_framed(bns_wal_checkpoint_len(&w->groups)) <=
+           file;
 }
