@@ -186,7 +186,7 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
         if (p != NULL)
             (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
     } else if (step == ETCD_GO && (r->lease_grant != NULL || r->lease_revoke != NULL)) {
-        rv = etcd_lease_apply(kv, e->term, r, p, &why);
+        rv = etcd_lease_apply(kv, e, r, p, &why);
     } else if (step == ETCD_GO) {
         rv = execute(kv, r, p);
     }

@@ -258,13 +258,13 @@ BNS_MUST_CHECK int etcd_members_apply(struct etcd_kv *kv,
 void etcd_leases_init(struct etcd_kv *kv);
 void etcd_leases_stop(struct etcd_kv *kv);
 void etcd_leases_clear(struct etcd_kv *kv); /* before the index, whose keys they name */
-int etcd_leases_row(void *arg, int64_t id, int64_t ttl); /* arg: the kv */
+int etcd_leases_row(void *arg, const struct etcd_lease_row *r); /* arg: the kv */
 BNS_MUST_CHECK int etcd_leases_loaded(struct etcd_kv *kv, struct bns_err *err);
 /* key is in the index. BNS_E_NOMEM. */
 BNS_MUST_CHECK int etcd_lease_attach(struct etcd_kv *kv, struct bns_slice key, int64_t lease);
 void etcd_lease_role(struct etcd_kv *kv, bool leader, uint64_t term);
-/* lease_grant or lease_revoke, of an entry of this term. BNS_E_NOMEM; *why = refused. */
-BNS_MUST_CHECK int etcd_lease_apply(struct etcd_kv *kv, uint64_t term,
+/* lease_grant or lease_revoke. BNS_E_NOMEM; *why = refused. */
+BNS_MUST_CHECK int etcd_lease_apply(struct etcd_kv *kv, const struct bns_raft_entry *e,
                                     const Etcdserverpb__InternalRaftRequest *r,
                                     struct etcd_pending *p, struct etcd_status *why);
 

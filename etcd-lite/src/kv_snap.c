@@ -273,7 +273,7 @@ static void leases_scanned(struct etcd_store_job *j)
         return;
     code = j->code;
     for (size_t i = 0; i < j->leases_count && code == BNS_OK; i++)
-        code = etcd_leases_row(kv, j->leases[i].id, j->leases[i].ttl);
+        code = etcd_leases_row(kv, &j->leases[i]);
     if (code == BNS_OK && !j->finished) {
         etcd_kv_submit(kv, j);
         return;

@@ -18,6 +18,8 @@
  *  3. Expiry is a proposal, and it takes effect only in an entry of the term whose leader's clock
  *     decided it (only_in_term, lease_kv.c). A proposal that a deposed leader still holds, and that
  *     would now be forwarded to its successor, does nothing.
+ *     For the same reason it names the entry that granted the lease: the id may have been revoked
+ *     and granted anew while the proposal was on its way.
  *  4. An entry of term T that revokes may still be committed by the leader of a later term. That
  *     leader answers keepalives only after it has applied everything committed before (ReadIndex
  *     again), so it then finds no lease, and answers TTL 0.
@@ -170,7 +172,8 @@ void etcd_lessor_clear(struct etcd_lessor *l)
 
 /* ---- what entries change -------------------------------------------------------------------- */
 
-int etcd_lessor_grant(struct etcd_lessor *l, int64_t id, int64_t ttl, uint64_t now_ns)
+int etcd_lessor_grant(struct etcd_lessor *l, int64_t id, int64_t ttl, uint64_t index,
+                      uint64_t now_ns)
 {
     struct etcd_lease *e = etcd_lessor_find(l, id);
 
@@ -184,6 +187,7 @@ int etcd_lessor_grant(struct etcd_lessor *l, int64_t id, int64_t ttl, uint64_t n
     if (e == NULL)
         return BNS_E_NOMEM;
     e->ttl = ttl;
+    e->index = index;
     if (l->primary)
         set_due(l, e, due_at(e, now_ns));
     return BNS_OK;

@@ -20,6 +20,7 @@ struct etcd_lease {
     struct bns_hnode node;
     struct bns_heap_node due; /* key: when the lease expires; BNS_NEVER without a clock */
     int64_t id;
+    uint64_t index;        /* Raft's, of the entry that granted it */
     int64_t ttl;           /* granted; 0 = only named by a key's row so far (while loading) */
     struct bns_list keys;  /* struct etcd_lease_key */
     struct bns_list waits; /* struct etcd_lease_wait */
@@ -49,7 +50,7 @@ void etcd_lessor_clear(struct etcd_lessor *l);
 
 struct etcd_lease *etcd_lessor_find(const struct etcd_lessor *l, int64_t id); /* NULL: none */
 /* id is not 0, ttl > 0. BNS_E_EXISTS. A lease known from its keys only becomes a granted one. */
-BNS_MUST_CHECK int etcd_lessor_grant(struct etcd_lessor *l, int64_t id, int64_t ttl,
+BNS_MUST_CHECK int etcd_lessor_grant(struct etcd_lessor *l, int64_t id, int64_t ttl, uint64_t index,
                                      uint64_t now_ns);
 /* The lease has no key any more. Its waits are told NOTFOUND. */
 void etcd_lessor_revoke(struct etcd_lessor *l, struct etcd_lease *e);

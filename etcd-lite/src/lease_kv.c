@@ -45,33 +45,36 @@ static void arm(struct etcd_kv *kv)
     bns_timer_start(kv->env, &s->timer, at);
 }
 
-/* InternalRaftRequest{lease_revoke{ID}, only_in_term}; no header: nobody waits for it. */
-static struct bns_rcbuf *encode_revoke(struct etcd_kv *kv, int64_t id, uint64_t term)
+/* InternalRaftRequest{lease_revoke{ID}, only_in_term, granted_index}; no header: nobody waits. */
+static struct bns_rcbuf *encode_revoke(struct etcd_kv *kv, const struct etcd_lease *e,
+                                       uint64_t term)
 {
-    uint8_t space[64];
-    size_t id_len = 1 + bns_varint_len((uint64_t)id);
+    uint8_t space[96];
+    size_t id_len = 1 + bns_varint_len((uint64_t)e->id);
     uint8_t *p = space;
 
     *p++ = 9 << 3 | 2;
     *p++ = (uint8_t)id_len;
     *p++ = 1 << 3;
-    p += bns_varint_put(p, (uint64_t)id);
+    p += bns_varint_put(p, (uint64_t)e->id);
     if (term != 0) {
         p += bns_varint_put(p, UINT64_C(20000) << 3);
         p += bns_varint_put(p, term);
     }
+    p += bns_varint_put(p, UINT64_C(20001) << 3);
+    p += bns_varint_put(p, e->index);
     return bns_rcbuf_copy(kv->alloc, bns_slice(space, (size_t)(p - space)));
 }
 
-static void propose_revoke(struct etcd_kv *kv, int64_t id)
+static void propose_revoke(struct etcd_kv *kv, const struct etcd_lease *e)
 {
     struct etcd_leases *s = &kv->leases;
     uint64_t term = BNS_MUTANT(kv->env, ETCD_MUTANT_FOLLOWER_CLOCK) ? 0 : s->term;
-    struct bns_rcbuf *entry = encode_revoke(kv, id, term);
+    struct bns_rcbuf *entry = encode_revoke(kv, e, term);
 
     if (entry == NULL || s->hooks.propose(s->hooks.arg, entry) != BNS_OK)
         BNS_LOG(kv->env->log, BNS_LOG_DEBUG, "lease", "revocation not proposed: tried again",
-                BNS_I64("id", id));
+                BNS_I64("id", e->id));
     bns_rcbuf_put(entry);
 }
 
@@ -90,7 +93,7 @@ static void on_timer(void *arg)
         e = etcd_lessor_expired(&s->lessor, now, RETRY_NS);
         if (e == NULL)
             break;
-        propose_revoke(kv, e->id);
+        propose_revoke(kv, e);
     }
     arm(kv);
 }
@@ -126,7 +129,7 @@ int64_t etcd_lease_ttl_min(uint64_t election_ms, uint64_t heartbeat_ms)
 /* ---- entries -------------------------------------------------------------------------------- */
 
 /* ttl 0 = the lease is gone. */
-static int push_row(struct etcd_kv *kv, int64_t id, int64_t ttl)
+static int push_row(struct etcd_kv *kv, struct etcd_lease_row row)
 {
     struct etcd_leases *s = &kv->leases;
 
@@ -138,12 +141,12 @@ static int push_row(struct etcd_kv *kv, int64_t id, int64_t ttl)
         s->rows = rows;
         s->rows_cap = cap;
     }
-    s->rows[s->rows_count++] = (struct etcd_lease_row){id, ttl};
+    s->rows[s->rows_count++] = row;
     kv->rows_bytes += sizeof(struct etcd_lease_row);
     return BNS_OK;
 }
 
-static int grant(struct etcd_kv *kv, const Etcdserverpb__LeaseGrantRequest *r,
+static int grant(struct etcd_kv *kv, uint64_t index, const Etcdserverpb__LeaseGrantRequest *r,
                  struct etcd_pending *p, struct etcd_status *why)
 {
     int64_t ttl = r->ttl > 0 ? r->ttl : 1; /* raised before it was proposed */
@@ -157,13 +160,13 @@ static int grant(struct etcd_kv *kv, const Etcdserverpb__LeaseGrantRequest *r,
         *why = lease_ttl;
         return BNS_OK;
     }
-    rv = etcd_lessor_grant(&kv->leases.lessor, r->id, ttl, bns_now_ns(kv->env));
+    rv = etcd_lessor_grant(&kv->leases.lessor, r->id, ttl, index, bns_now_ns(kv->env));
     if (rv == BNS_E_EXISTS) {
         *why = lease_exists;
         return BNS_OK;
     }
     if (rv == BNS_OK)
-        rv = push_row(kv, r->id, ttl);
+        rv = push_row(kv, (struct etcd_lease_row){r->id, ttl, index});
     if (rv != BNS_OK)
         return rv;
     bns_counter_add(kv->leases.m_granted, 1);
@@ -216,13 +219,15 @@ static int revoke(struct etcd_kv *kv, uint64_t term, const Etcdserverpb__Interna
 
     if (r->only_in_term != 0 && r->only_in_term != term)
         e = NULL; /* decided by a clock that no longer counts */
+    if (e != NULL && r->granted_index != 0 && r->granted_index != e->index)
+        e = NULL; /* decided about a former lease of this id */
     if (e == NULL) {
         *why = etcd_no_lease;
         return BNS_OK;
     }
     rv = delete_keys(kv, e);
     if (rv == BNS_OK)
-        rv = push_row(kv, e->id, 0);
+        rv = push_row(kv, (struct etcd_lease_row){.id = e->id});
     if (rv != BNS_OK)
         return rv;
     etcd_lessor_revoke(&kv->leases.lessor, e);
@@ -235,12 +240,13 @@ static int revoke(struct etcd_kv *kv, uint64_t term, const Etcdserverpb__Interna
     return BNS_OK;
 }
 
-int etcd_lease_apply(struct etcd_kv *kv, uint64_t term, const Etcdserverpb__InternalRaftRequest *r,
-                     struct etcd_pending *p, struct etcd_status *why)
+int etcd_lease_apply(struct etcd_kv *kv, const struct bns_raft_entry *e,
+                     const Etcdserverpb__InternalRaftRequest *r, struct etcd_pending *p,
+                     struct etcd_status *why)
 {
     if (r->lease_grant != NULL)
-        return grant(kv, r->lease_grant, p, why);
-    return revoke(kv, term, r, p, why);
+        return grant(kv, e->index, r->lease_grant, p, why);
+    return revoke(kv, e->term, r, p, why);
 }
 
 /* ---- the store ------------------------------------------------------------------------------ */
@@ -284,14 +290,14 @@ void etcd_leases_clear(struct etcd_kv *kv)
     kv->leases.armed_ns = BNS_NEVER;
 }
 
-int etcd_leases_row(void *arg, int64_t id, int64_t ttl)
+int etcd_leases_row(void *arg, const struct etcd_lease_row *r)
 {
     struct etcd_kv *kv = arg;
     int rv;
 
-    if (id == 0 || ttl <= 0 || ttl > ETCD_LEASE_TTL_MAX)
+    if (r->id == 0 || r->ttl <= 0 || r->ttl > ETCD_LEASE_TTL_MAX)
         return BNS_E_CORRUPT;
-    rv = etcd_lessor_grant(&kv->leases.lessor, id, ttl, bns_now_ns(kv->env));
+    rv = etcd_lessor_grant(&kv->leases.lessor, r->id, r->ttl, r->index, bns_now_ns(kv->env));
     return rv == BNS_E_EXISTS ? BNS_E_CORRUPT : rv;
 }
 
@@ -417,7 +423,8 @@ uint64_t etcd_kv_lease_digest(const struct etcd_kv *kv)
 
     while ((h = bns_hmap_next(&kv->leases.lessor.leases, h)) != NULL) {
         const struct etcd_lease *e = BNS_CONTAINER(h, struct etcd_lease, node);
-        sum += bns_hash_u64(bns_hash_u64((uint64_t)e->ttl, e->keys_count), (uint64_t)e->id);
+        sum += bns_hash_u64(bns_hash_u64((uint64_t)e->ttl ^ e->index << 32, e->keys_count),
+                            (uint64_t)e->id);
     }
     return sum; /* a sum: the map's order depends on each member's seed */
 }

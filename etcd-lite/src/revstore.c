@@ -2,7 +2,7 @@
  *
  * Schema, format 1:
  *   rev(main, sub, kv, PRIMARY KEY(main, sub)) WITHOUT ROWID    kv = KeyValue bytes (kvbytes.h)
- *   lease(id PRIMARY KEY, ttl)                                  seconds
+ *   lease(id PRIMARY KEY, ttl, granted)                  seconds; index of the entry
  *   meta(id = 1, format, applied, term, revision, compact_scheduled, compact_finished, digest,
  *        conf)
  *
@@ -32,9 +32,9 @@ static const char *const stmt_sql[ETCD_STMTS] = {
     [ETCD_STMT_DELETE] = "DELETE FROM rev WHERE main = ?1 AND sub = ?2",
     [ETCD_STMT_SCAN] = "SELECT main, sub, kv FROM rev WHERE (main, sub) > (?1, ?2) "
                        "ORDER BY main, sub LIMIT ?3",
-    [ETCD_STMT_LEASE_PUT] = "INSERT INTO lease(id, ttl) VALUES(?1, ?2)",
+    [ETCD_STMT_LEASE_PUT] = "INSERT INTO lease(id, ttl, granted) VALUES(?1, ?2, ?3)",
     [ETCD_STMT_LEASE_DELETE] = "DELETE FROM lease WHERE id = ?1",
-    [ETCD_STMT_LEASES] = "SELECT id, ttl FROM lease WHERE id > ?1 ORDER BY id LIMIT ?2",
+    [ETCD_STMT_LEASES] = "SELECT id, ttl, granted FROM lease WHERE id > ?1 ORDER BY id LIMIT ?2",
     [ETCD_STMT_META] = "UPDATE meta SET applied = ?1, term = ?2, revision = ?3, "
                        "compact_scheduled = ?4, compact_finished = ?5, digest = ?6, conf = ?7 "
                        "WHERE id = 1",
@@ -148,7 +148,8 @@ static int create_schema(sqlite3 *db, struct bns_err *err)
         "BEGIN;"
         "CREATE TABLE IF NOT EXISTS rev(main INTEGER NOT NULL, sub INTEGER NOT NULL, "
         "kv BLOB NOT NULL, PRIMARY KEY(main, sub)) WITHOUT ROWID;"
-        "CREATE TABLE IF NOT EXISTS lease(id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL);"
+        "CREATE TABLE IF NOT EXISTS lease(id INTEGER PRIMARY KEY, ttl INTEGER NOT NULL, "
+        "granted INTEGER NOT NULL);"
         "CREATE TABLE IF NOT EXISTS meta(id INTEGER PRIMARY KEY CHECK(id = 1), "
         "format INTEGER NOT NULL, applied INTEGER NOT NULL, term INTEGER NOT NULL, "
         "revision INTEGER NOT NULL, compact_scheduled INTEGER NOT NULL, "
@@ -399,16 +400,19 @@ static int read_rows(struct etcd_store *s, etcd_store_row_fn *fn, void *arg, str
     return rv;
 }
 
-int etcd_store_leases(struct etcd_store *s, int (*fn)(void *arg, int64_t id, int64_t ttl),
+int etcd_store_leases(struct etcd_store *s, int (*fn)(void *arg, const struct etcd_lease_row *r),
                       void *arg, struct bns_err *err)
 {
     sqlite3_stmt *st = s->stmt[ETCD_STMT_LEASES];
-    int rv = BNS_OK, rc;
+    int rv = BNS_OK, rc = SQLITE_DONE;
 
     sqlite3_bind_int64(st, 1, INT64_MIN);
     sqlite3_bind_int64(st, 2, -1); /* all */
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW && rv == BNS_OK)
-        rv = fn(arg, sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1));
+    while (rv == BNS_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
+        struct etcd_lease_row r = {sqlite3_column_int64(st, 0), sqlite3_column_int64(st, 1),
+                                   (uint64_t)sqlite3_column_int64(st, 2)};
+        rv = fn(arg, &r);
+    }
     if (rv != BNS_OK)
         bns_err_set(err, rv, "%s/kv-%llu.db: the leases cannot be loaded", s->dir,
                     (unsigned long long)s->number);

@@ -38,6 +38,7 @@ struct etcd_row {
 /* WRITE: ttl 0 = the lease is gone. LEASES: as found. */
 struct etcd_lease_row {
     int64_t id, ttl;
+    uint64_t index; /* of the entry that granted it */
 };
 
 struct etcd_meta {
@@ -98,8 +99,8 @@ BNS_MUST_CHECK int etcd_store_open(struct bns_env *env, const char *dir, etcd_st
                                    struct bns_err *err);
 /* Blocking, right after the open: told of every lease, by id. An error of fn ends it. */
 BNS_MUST_CHECK int etcd_store_leases(struct etcd_store *s,
-                                     int (*fn)(void *arg, int64_t id, int64_t ttl), void *arg,
-                                     struct bns_err *err);
+                                     int (*fn)(void *arg, const struct etcd_lease_row *r),
+                                     void *arg, struct bns_err *err);
 void etcd_store_close(struct etcd_store *s); /* no job is queued; NULL is fine */
 /* After the death of a simulated node: gives back what SQLite holds outside of the node's memory,
  * without calling the env. */

@@ -124,6 +124,8 @@ static int write_leases(struct etcd_store *s, struct etcd_store_job *j)
 
         if (rc == SQLITE_OK && r->ttl != 0)
             rc = sqlite3_bind_int64(st, 2, r->ttl);
+        if (rc == SQLITE_OK && r->ttl != 0)
+            rc = sqlite3_bind_int64(st, 3, (int64_t)r->index);
         if (rc == SQLITE_OK)
             rc = sqlite3_step(st);
         sqlite3_reset(st);
@@ -143,8 +145,8 @@ static int scan_leases(struct etcd_store *s, struct etcd_store_job *j)
     j->leases_count = 0;
     while (j->leases_count < j->leases_cap && (rc = sqlite3_step(st)) == SQLITE_ROW) {
         j->after_lease = sqlite3_column_int64(st, 0);
-        j->leases[j->leases_count++] =
-            (struct etcd_lease_row){j->after_lease, sqlite3_column_int64(st, 1)};
+        j->leases[j->leases_count++] = (struct etcd_lease_row){
+            j->after_lease, sqlite3_column_int64(st, 1), (uint64_t)sqlite3_column_int64(st, 2)};
     }
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         rv = fail(s, j, rc, "scan leases");

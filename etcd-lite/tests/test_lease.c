@@ -13,7 +13,7 @@
 
 static void grant(struct etcd_lessor *l, int64_t id, int64_t ttl, uint64_t now)
 {
-    assert_int_equal(etcd_lessor_grant(l, id, ttl, now), BNS_OK);
+    assert_int_equal(etcd_lessor_grant(l, id, ttl, 1, now), BNS_OK);
 }
 
 static void hang(struct etcd_lessor *l, int64_t id, const char *key)
@@ -42,7 +42,7 @@ static void an_id_is_granted_once(void **state)
     (void)state;
     etcd_lessor_init(&l, bns_alloc_libc(), 1);
     grant(&l, 5, 10, 0);
-    assert_int_equal(etcd_lessor_grant(&l, 5, 20, 0), BNS_E_EXISTS);
+    assert_int_equal(etcd_lessor_grant(&l, 5, 20, 1, 0), BNS_E_EXISTS);
     assert_int_equal(etcd_lessor_find(&l, 5)->ttl, 10);
     grant(&l, -5, ETCD_LEASE_TTL_MAX, 0); /* etcd takes negative ids too */
     assert_null(etcd_lessor_find(&l, 6));
@@ -101,7 +101,7 @@ static void loading_meets_leases_that_are_gone(void **state)
     grant(&l, 8, 5, 0); /* its own row comes later */
     assert_true(etcd_lessor_settled(&l));
     assert_int_equal(of(&l, "a"), 8);
-    assert_int_equal(etcd_lessor_grant(&l, 8, 5, 0), BNS_E_EXISTS);
+    assert_int_equal(etcd_lessor_grant(&l, 8, 5, 1, 0), BNS_E_EXISTS);
     etcd_lessor_clear(&l);
 }
 
@@ -268,7 +268,7 @@ static void every_allocation_may_fail(void **state)
         etcd_lessor_init(&l, bns_test_heap_alloc(h), 1);
         for (int i = 0; i < 40; i++) {
             size_t leases = l.leases.count, keys = l.keys.count;
-            int rv = i % 2 == 0 ? etcd_lessor_grant(&l, i + 1, 5, 0)
+            int rv = i % 2 == 0 ? etcd_lessor_grant(&l, i + 1, 5, 1, 0)
                                 : etcd_lessor_attach(&l, i, bns_slice_str(names[i]));
             if (rv == BNS_OK)
                 continue;
