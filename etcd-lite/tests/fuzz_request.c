@@ -17,7 +17,10 @@ static const ProtobufCMessageDescriptor *const kinds[] = {
     &etcdserverpb__delete_range_request__descriptor,
     &etcdserverpb__txn_request__descriptor,
     &etcdserverpb__compaction_request__descriptor,
+    &etcdserverpb__lease_grant_request__descriptor,
+    &etcdserverpb__lease_revoke_request__descriptor,
 };
+#define KINDS (sizeof kinds / sizeof kinds[0])
 
 static void read_it(void (*fn)(struct kvw_call *), const void *req,
                     const ProtobufCMessageDescriptor *d)
@@ -62,6 +65,10 @@ static void request(unsigned kind, struct bns_slice in)
         read_it(kvw_do_txn, m, TXN_DESC);
     else if (kind == 5)
         write_it(ETCD_OP_COMPACT, in, &etcdserverpb__compaction_response__descriptor);
+    else if (kind == 6)
+        write_it(ETCD_OP_LEASE_GRANT, in, GRANT_DESC);
+    else if (kind == 7)
+        write_it(ETCD_OP_LEASE_REVOKE, in, REVOKE_DESC);
     BNS_ASSERT(why.code == 0 || why.text != NULL);
 }
 
@@ -80,14 +87,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         BNS_ASSERT(up);
         (void)do_put(&k, "a", "1");
         (void)do_put(&k, "b", "2");
+        (void)do_grant(&k, 1, 60);
+        (void)do_put_leased(&k, "c", 1);
     }
     in = bns_slice(data + 1, size - 1);
-    if (data[0] % 6 == 0) {
+    if (data[0] % KINDS == 0) {
         bool applied =
             kvw_apply_data(&k, BNS_RAFT_NORMAL, bns_rcbuf_copy(bns_alloc_libc(), in), NULL);
         BNS_ASSERT(applied);
     } else {
-        request(data[0] % 6, in);
+        request(data[0] % KINDS, in);
     }
     bns_arena_free(&k.arena);
     return 0;

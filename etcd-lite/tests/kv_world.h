@@ -18,6 +18,7 @@
 #include "base/arena.h"
 #include "codec/pb.h"
 #include "kv.h"
+#include "lease_kv.h"
 #include "sim/world.h"
 
 #define HELPER __attribute__((unused)) static
@@ -26,6 +27,8 @@
 #define PUT_DESC (&etcdserverpb__put_response__descriptor)
 #define DELETE_DESC (&etcdserverpb__delete_range_response__descriptor)
 #define TXN_DESC (&etcdserverpb__txn_response__descriptor)
+#define GRANT_DESC (&etcdserverpb__lease_grant_response__descriptor)
+#define REVOKE_DESC (&etcdserverpb__lease_revoke_response__descriptor)
 #define HASH_DESC (&etcdserverpb__hash_kvresponse__descriptor)
 
 struct kvw {
@@ -368,6 +371,44 @@ HELPER int64_t do_put(struct kvw *k, const char *key, const char *value)
     assert_int_equal(g.status, 0);
     free(g.bytes);
     return g.revision;
+}
+/* The status; 0 also when the node died. */
+HELPER int do_grant(struct kvw *k, int64_t id, int64_t ttl)
+{
+    Etcdserverpb__LeaseGrantRequest r = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
+    struct got g;
+
+    r.has_id = r.has_ttl = true;
+    r.id = id;
+    r.ttl = ttl;
+    if (!kvw_apply(k, ETCD_OP_LEASE_GRANT, &r, &g))
+        return 0;
+    free(g.bytes);
+    return g.status;
+}
+HELPER int do_revoke(struct kvw *k, int64_t id)
+{
+    Etcdserverpb__LeaseRevokeRequest r = ETCDSERVERPB__LEASE_REVOKE_REQUEST__INIT;
+    struct got g;
+
+    r.has_id = true;
+    r.id = id;
+    if (!kvw_apply(k, ETCD_OP_LEASE_REVOKE, &r, &g))
+        return 0;
+    free(g.bytes);
+    return g.status;
+}
+HELPER int do_put_leased(struct kvw *k, const char *key, int64_t lease)
+{
+    Etcdserverpb__PutRequest r = put_req(key, "leased");
+    struct got g;
+
+    r.has_lease = true;
+    r.lease = lease;
+    if (!kvw_apply(k, ETCD_OP_PUT, &r, &g))
+        return 0;
+    free(g.bytes);
+    return g.status;
 }
 HELPER int64_t do_delete(struct kvw *k, const char *key, const char *end)
 {

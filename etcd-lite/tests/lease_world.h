@@ -1,4 +1,4 @@
-/* lease_world.h - three stores behind one committed log, whose leader changes hands; time is virtual.
+/* lease_world.h - three stores behind one committed log; the leader changes, time is virtual.
  *
  * What Raft guarantees is taken for granted here: there is one log of committed entries, each with
  * the term of the leader that appended it; a member may lag behind; a deposed leader may not know.

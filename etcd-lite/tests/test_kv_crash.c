@@ -1,10 +1,10 @@
 /* test_kv_crash.c - what a store is after the power went in any call to the file system.
  *
- * Method: a clean run of a workload records, for every applied index, revision, compacted revision
- * and HashKV. Then the power is cut inside the n-th VFS operation, n = 1, 2, 3 ... until the
- * workload gets through; each time the store must open again and be exactly the state of some
- * applied index that is not older than the last checkpoint, and the rest of the log must lead to
- * the same end. The same with kill -9, where the page cache survives.
+ * Method: a clean run of a workload records, for every applied index: revision, compacted revision,
+ * leases with their keys, HashKV. Then the power is cut inside the n-th VFS operation, n = 1, 2, 3
+ * ... until the workload gets through; each time the store must open again and be exactly the
+ * state of some applied index that is not older than the last checkpoint, and the rest of the log
+ * must lead to the same end. The same with kill -9, where the page cache survives.
  * ctest: timeout=300 */
 #include "kv_world.h"
 
@@ -13,6 +13,7 @@
 struct model {
     int64_t revision[ENTRIES + 1], compacted[ENTRIES + 1];
     uint32_t hash[ENTRIES + 1];
+    uint64_t leases[ENTRIES + 1];
 };
 
 static char big[20000];
@@ -26,6 +27,12 @@ static bool entry(struct kvw *k, int i)
     (void)snprintf(key, sizeof key, "k%d", i * 7 % 11);
     if (i % 20 == 19)
         (void)do_compact(k, rev - 3, i % 40 == 19);
+    else if (i % 7 == 1)
+        (void)do_grant(k, i % 4 + 1, 60 + i);
+    else if (i % 7 == 4)
+        (void)do_put_leased(k, key, i % 4 + 1); /* refused when there is no such lease */
+    else if (i % 13 == 12)
+        (void)do_revoke(k, i % 4 + 1);
     else if (i % 9 == 8)
         (void)do_delete(k, "k3", "k6");
     else
@@ -38,12 +45,14 @@ static void record(struct kvw *k, struct model *m)
     m->revision[k->index] = etcd_kv_revision(k->kv);
     m->compacted[k->index] = etcd_kv_compacted(k->kv);
     m->hash[k->index] = kvw_hash(k, 0);
+    m->leases[k->index] = etcd_kv_lease_digest(k->kv);
 }
 
 static bool same(struct kvw *k, const struct model *m, uint64_t at)
 {
     return m->revision[at] == etcd_kv_revision(k->kv) &&
-           m->compacted[at] == etcd_kv_compacted(k->kv) && m->hash[at] == kvw_hash(k, 0);
+           m->compacted[at] == etcd_kv_compacted(k->kv) && m->hash[at] == kvw_hash(k, 0) &&
+           m->leases[at] == etcd_kv_lease_digest(k->kv);
 }
 
 /* Runs entries up to the end or to the node's death; *safe = the last index that must survive. */

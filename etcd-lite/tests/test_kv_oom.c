@@ -45,6 +45,8 @@ static void open_reports_it(void **state)
         char key[8];
         (void)snprintf(key, sizeof key, "k%d", i % 7);
         do_put(&k, key, "v");
+        assert_int_equal(do_grant(&k, i + 1, 60), 0);
+        assert_int_equal(do_put_leased(&k, "leased", i + 1), 0);
     }
     kvw_close(&k);
     m.died = NULL; /* nothing is open when opening failed */
@@ -58,7 +60,8 @@ static void open_reports_it(void **state)
     } while (k.kv == NULL);
     print_message("  %d allocations\n", n - 1);
     assert_true(n > 10);
-    assert_int_equal(etcd_kv_revision(k.kv), 21);
+    assert_int_equal(etcd_kv_revision(k.kv), 41);
+    assert_int_equal(etcd_kv_leases(k.kv), 20);
     kvw_free(&k);
 }
 
@@ -127,12 +130,66 @@ static void apply_ends_the_node_or_succeeds(void **state)
     kvw_free(&k);
 }
 
+/* Each kind of entry that touches leases, with every allocation failing in turn. */
+static void lease_entries_end_the_node_or_succeed(void **state)
+{
+    Etcdserverpb__LeaseGrantRequest grant = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
+    Etcdserverpb__LeaseRevokeRequest revoke = ETCDSERVERPB__LEASE_REVOKE_REQUEST__INIT;
+    Etcdserverpb__PutRequest put = put_req("new", "value");
+    const struct {
+        enum etcd_op op;
+        const void *req;
+    } t[] = {{ETCD_OP_LEASE_GRANT, &grant}, {ETCD_OP_PUT, &put}, {ETCD_OP_LEASE_REVOKE, &revoke}};
+
+    (void)state;
+    grant.has_id = grant.has_ttl = revoke.has_id = put.has_lease = true;
+    grant.id = 7;
+    grant.ttl = 60;
+    put.lease = revoke.id = 5;
+    for (size_t i = 0; i < 3; i++) {
+        struct kvw k;
+        int died = 0;
+        kvw_init(&k, i + 1, NULL);
+        assert_true(kvw_up(&k));
+        for (int n = 1; n < 40; n++) {
+            uint64_t before;
+            bool applied;
+            (void)do_revoke(&k, 7);
+            (void)do_revoke(&k, 5);
+            assert_int_equal(do_grant(&k, 5, 60), 0);
+            for (int j = 0; j < 3; j++) {
+                char key[8];
+                (void)snprintf(key, sizeof key, "k%d", j);
+                assert_int_equal(do_put_leased(&k, key, 5), 0);
+            }
+            assert_true(do_checkpoint(&k));
+            before = etcd_kv_lease_digest(k.kv);
+            bns_test_heap_fail_at(bns_world_heap(k.w, 0), n);
+            applied = kvw_apply(&k, t[i].op, t[i].req, NULL);
+            if (k.kv == NULL) {
+                died++;
+                assert_int_equal(bns_world_exit_code(k.w, 0), 1);
+                assert_true(kvw_up(&k));
+                assert_true(etcd_kv_lease_digest(k.kv) == before);
+                k.index = etcd_kv_applied(k.kv);
+                continue;
+            }
+            assert_true(applied);
+            assert_true(etcd_kv_lease_digest(k.kv) != before);
+            bns_test_heap_fail_at(bns_world_heap(k.w, 0), 0);
+        }
+        assert_true(died > 1);
+        kvw_free(&k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(open_reports_it),
         cmocka_unit_test(reads_are_answered),
         cmocka_unit_test(apply_ends_the_node_or_succeeds),
+        cmocka_unit_test(lease_entries_end_the_node_or_succeed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

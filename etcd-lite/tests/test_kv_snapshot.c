@@ -104,6 +104,13 @@ static void fill(struct kvw *k, int from, int to)
         (void)snprintf(key, sizeof key, "key%04d", i % 700);
         (void)snprintf(value, sizeof value, "%0200d", i);
         (void)do_put(k, key, value);
+        if (i % 20 != 3)
+            continue;
+        assert_int_equal(do_grant(k, i + 1, 60 + i), 0);
+        assert_int_equal(do_put_leased(k, key, i + 1), 0);
+        assert_int_equal(do_put_leased(k, "key0000", i + 1), 0); /* moves from lease to lease */
+        if (i % 40 == 3)
+            assert_int_equal(do_revoke(k, i + 1), 0);
     }
 }
 
@@ -187,13 +194,16 @@ static void snapshot_moves_the_state(void **state)
         do_put(&b, "during", "x");
     digest = etcd_kv_sm()->digest(a.kv);
     assert_true(digest == etcd_kv_sm()->digest(b.kv));
+    assert_true(etcd_kv_leases(b.kv) > 40);
+    assert_true(etcd_kv_lease_digest(a.kv) == etcd_kv_lease_digest(b.kv));
     assert_int_equal(kvw_hash(&a, 0), kvw_hash(&b, 0));
     g = kvw_range(&b, &r);
     m = kvw_decode(&b, &g, RANGE_DESC);
-    assert_int_equal(m->count, 700);
+    assert_int_equal(m->count, 700 - 17); /* less the keys that were revoked last */
     kvw_close(&b);
     assert_true(kvw_up(&b));
     assert_int_equal(kvw_hash(&a, 0), kvw_hash(&b, 0));
+    assert_true(etcd_kv_lease_digest(a.kv) == etcd_kv_lease_digest(b.kv));
     assert_int_equal(etcd_kv_compacted(b.kv), 900);
     free(x.file);
     kvw_free(&a);
@@ -207,6 +217,7 @@ static void install_is_all_or_nothing(void **state)
     struct kvw a;
     struct snap x;
     uint32_t old_hash = 0, new_hash;
+    uint64_t old_leases, new_leases;
     bool fired = true, saw_old = false, saw_new = false;
 
     (void)state;
@@ -215,15 +226,17 @@ static void install_is_all_or_nothing(void **state)
     fill(&a, 0, 60);
     take(&a, &x, false);
     new_hash = kvw_hash(&a, 0);
+    new_leases = etcd_kv_lease_digest(a.kv);
     for (uint64_t n = 1; fired; n++) {
         struct kvw b;
         struct snap y = x;
         uint32_t hash;
         kvw_init(&b, n, NULL);
         assert_true(kvw_up(&b));
-        fill(&b, 0, 5);
+        fill(&b, 0, 25);
         assert_true(do_checkpoint(&b));
         old_hash = kvw_hash(&b, 0);
+        old_leases = etcd_kv_lease_digest(b.kv);
         y.k = &b;
         bns_vfs_mem_fail_at(bns_world_vfs(b.w, 0), n, BNS_VFAULT_POWER);
         install_all(&y);
@@ -231,7 +244,8 @@ static void install_is_all_or_nothing(void **state)
         if (b.kv == NULL)
             assert_true(kvw_up(&b));
         hash = kvw_hash(&b, 0);
-        if (hash != old_hash && hash != new_hash)
+        if ((hash != old_hash && hash != new_hash) ||
+            etcd_kv_lease_digest(b.kv) != (hash == old_hash ? old_leases : new_leases))
             fail_msg("n=%llu: neither the old state nor the new one", (unsigned long long)n);
         saw_old = saw_old || hash == old_hash;
         saw_new = saw_new || (fired && hash == new_hash);
