@@ -103,7 +103,7 @@ static const struct {
     {SSL_R_NO_SHARED_CIPHER, BNS_E_PROTO,
      "the cipher suites of both sides have none in common (--cipher-suites)"},
     {SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE, BNS_E_PROTO,
-     "the cipher suites of both sides have none in common (--cipher-suites)"},
+     "the server wants a certificate of us, or no cipher suite is in common: see its log"},
     {SSL_R_NO_APPLICATION_PROTOCOL, BNS_E_PROTO, "offer h2 or http/1.1 by ALPN"},
     {SSL_R_WRONG_VERSION_NUMBER, BNS_E_PROTO,
      "the other side does not speak TLS: use http:// for it"},
