@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 
 from cluster import BIN, ROOT
-from conftest import need
+from needs import need
 
 CLIENTS = os.path.join(ROOT, "tests", "clients")
 _built = {}

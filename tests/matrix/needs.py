@@ -1,0 +1,25 @@
+"""What a test needs of the machine: without it the test is skipped by name, or fails where nothing
+may be skipped (BNS_REQUIRE_ALL=1)."""
+import os
+import shutil
+
+import pytest
+
+SKIPPED = {}
+
+
+def missing(what, why):
+    SKIPPED[what] = why
+    if os.environ.get("BNS_REQUIRE_ALL") == "1":
+        pytest.fail(f"{what} is missing: {why}")
+    pytest.skip(f"{what} is missing: {why}")
+
+
+def need(program, why):
+    if not shutil.which(program):
+        missing(program, why)
+
+
+def summary(terminalreporter):
+    for what, why in SKIPPED.items():
+        terminalreporter.write_line(f"skipped for want of {what}: {why}")
