@@ -23,6 +23,8 @@
 #define BODY_BYTES_MAX (2u * 1024 * 1024)
 #define RUNS_MAX 1000000u
 #define DEADLINE_NS BNS_SEC
+#define OUR_BYTES_MAX 1024 /* our labels, and "exported_" in front of theirs */
+#define LABEL_BYTES_MIN 4  /* a="" */
 
 struct node {
     struct bns_federate *f;
@@ -72,6 +74,22 @@ static bool is_own(struct bns_slice name)
     return false;
 }
 
+/* May the line stand in the merged text? With our labels in front it must stay within the format's
+ * bounds, and its family must not be one of ours. */
+static bool usable(const struct bns_expo_line *line)
+{
+    struct bns_slice left = line->labels, name, value;
+    size_t labels = 0;
+
+    if (is_own(line->name) || line->line.len > BNS_EXPO_LINE_BYTES_MAX - OUR_BYTES_MAX)
+        return false;
+    if (left.len / LABEL_BYTES_MIN <= BNS_EXPO_LABELS_MAX - 2)
+        return true;
+    while (bns_expo_label(&left, &name, &value))
+        labels++;
+    return labels <= BNS_EXPO_LABELS_MAX - 2;
+}
+
 /* Counts what the text holds. */
 static void look(struct node *n)
 {
@@ -80,7 +98,7 @@ static void look(struct node *n)
     int rv;
 
     while ((rv = bns_expo_next(&x, &line)) != BNS_E_NOTFOUND) {
-        if (rv != BNS_OK || is_own(line.name))
+        if (rv != BNS_OK || !usable(&line))
             n->got.bad_lines++;
         else if (line.kind == BNS_EXPO_SAMPLE)
             n->got.samples++;
@@ -325,7 +343,7 @@ static int cut_runs(struct runs *r, struct bns_slice text, size_t node)
     while ((rv = bns_expo_next(&x, &line)) != BNS_E_NOTFOUND) {
         struct run *run = open ? &r->v[r->count - 1] : NULL;
 
-        if (rv != BNS_OK || is_own(line.name)) {
+        if (rv != BNS_OK || !usable(&line)) {
             open = false;
             continue;
         }

@@ -25,6 +25,8 @@ static const struct {
     {"applied", "etcd_server_proposals_applied_total"},
     {"leader_changes", "raft_leader_changes_total"},
     {"connections", "conn_open"},
+    {"clients", "bns_grpc_connections"},
+    {"watch_events", "etcd_debugging_mvcc_events_total"},
     {"keys", "etcd_debugging_mvcc_keys_total"},
     {"revision", "etcd_debugging_mvcc_current_revision"},
     {"db_bytes", "etcd_mvcc_db_total_size_in_bytes"},

@@ -22,7 +22,8 @@
 struct stand_in {
     struct bns_http_server *server;
     struct bns_http_route route;
-    struct bns_http_req *held; /* a request that is never answered */
+    struct bns_http_req *held[4]; /* requests that are never answered */
+    size_t held_count;
     const char *text;          /* NULL: never answer */
     int status;
     uint16_t port;
@@ -33,7 +34,7 @@ static void on_request(void *arg, struct bns_http_req *q)
     struct stand_in *n = arg;
 
     if (n->text == NULL)
-        n->held = q;
+        n->held[n->held_count++] = q;
     else
         bns_http_reply(q, n->status, "text/plain; version=0.0.4", bns_slice_str(n->text));
 }
@@ -54,8 +55,8 @@ static void drained(void *arg)
 
 static void take_down(struct bns_env *env, struct stand_in *n)
 {
-    if (n->held != NULL)
-        bns_http_abort(n->held);
+    for (size_t i = 0; i < n->held_count; i++)
+        bns_http_abort(n->held[i]);
     bns_http_server_drain(n->server, BNS_SEC, drained, env);
     bns_env_uv_run(env);
     bns_http_server_free(n->server);
