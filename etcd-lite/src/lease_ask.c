@@ -25,6 +25,25 @@
 
 static void try_now(struct etcd_ask *a);
 
+int etcd_lease_field(struct bns_slice msg, uint32_t field, int64_t *out)
+{
+    struct bns_pb_field f = {0};
+
+    *out = 0;
+    while (msg.len > 0) {
+        int rv = bns_pb_next(&msg, &f);
+
+        if (rv != BNS_OK)
+            return rv;
+        if (f.id != field)
+            continue;
+        if (f.wire != 0)
+            return BNS_E_PROTO;
+        *out = (int64_t)f.u64;
+    }
+    return BNS_OK;
+}
+
 static void tick_soon(struct etcd_server *s, uint64_t in_ns)
 {
     struct etcd_lease_service *l = &s->lease;
@@ -115,20 +134,6 @@ static void on_confirmed(struct bns_raft_read *r, int code)
 
 /* ---- elsewhere ------------------------------------------------------------------------------ */
 
-static int take_ttl(struct etcd_ask *a, struct bns_slice payload)
-{
-    struct bns_pb_field f = {0};
-    int rv = BNS_OK;
-
-    a->ttl = 0;
-    while (rv == BNS_OK && payload.len > 0) {
-        rv = bns_pb_next(&payload, &f);
-        if (rv == BNS_OK && f.id == 3 && f.wire == 0)
-            a->ttl = (int64_t)f.u64;
-    }
-    return rv;
-}
-
 static void on_answer(void *arg, int code, struct bns_slice payload)
 {
     struct etcd_ask *a = arg;
@@ -136,7 +141,7 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
     if (code == BNS_OK && a->look)
         code = bns_buf_add(&a->body, payload.ptr, payload.len);
     else if (code == BNS_OK)
-        code = take_ttl(a, payload);
+        code = etcd_lease_field(payload, 3, &a->ttl);
     if (code == BNS_OK || code == BNS_E_NOTFOUND || code == BNS_E_NOMEM)
         finish(a, code);
     else
@@ -283,19 +288,14 @@ static void reply(struct etcd_ask *a, int code)
     bns_free(alloc, a);
 }
 
-/* The first two fields as varints: what both requests are. */
 static int take_request(struct etcd_ask *a, struct bns_slice payload)
 {
-    struct bns_pb_field f = {0};
-    int rv = BNS_OK;
+    int64_t keys = 0;
+    int rv = etcd_lease_field(payload, 1, &a->id);
 
-    while (rv == BNS_OK && payload.len > 0) {
-        rv = bns_pb_next(&payload, &f);
-        if (rv == BNS_OK && f.wire == 0 && f.id == 1)
-            a->id = (int64_t)f.u64;
-        else if (rv == BNS_OK && f.wire == 0 && f.id == 2)
-            a->keys = f.u64 != 0;
-    }
+    if (rv == BNS_OK && a->look)
+        rv = etcd_lease_field(payload, 2, &keys);
+    a->keys = keys != 0;
     return rv;
 }
 
@@ -311,12 +311,13 @@ void etcd_ask_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint1
         return;
     }
     a = bns_alloc_zero(s->env->alloc, sizeof *a);
+    if (a != NULL)
+        a->look = method == METHOD_LOOK;
     if (a == NULL || take_request(a, payload) != BNS_OK) {
         bns_rpc_reply(r, a == NULL ? BNS_E_NOMEM : BNS_E_PROTO, bns_slice(NULL, 0));
         bns_free(s->env->alloc, a);
         return;
     }
-    a->look = method == METHOD_LOOK;
     a->from = r;
     a->done = reply;
     etcd_ask(s, a);

@@ -42,6 +42,10 @@ struct etcd_lease_service {
     struct bns_grpc_method methods[5];
 };
 
+/* The varint in this field of a message, the last one when there are several, 0 when there is none.
+ * BNS_E_CORRUPT, BNS_E_PROTO: another wire type. */
+BNS_MUST_CHECK int etcd_lease_field(struct bns_slice msg, uint32_t field, int64_t *out);
+
 /* id, look, keys, done, arg are set, the rest is zero. */
 void etcd_ask(struct etcd_server *s, struct etcd_ask *a);
 /* For config.on_request of the Raft node; arg: the server. */

@@ -269,17 +269,10 @@ static void on_beat(struct bns_grpc_call *c, struct bns_slice msg)
 {
     struct etcd_server *s = bns_grpc_arg(c);
     struct stream *st = bns_grpc_ctx(c);
-    struct bns_slice rest = msg;
-    struct bns_pb_field f = {0};
     struct beat *b;
     int64_t id = 0;
-    int rv = BNS_OK;
+    int rv = etcd_lease_field(msg, 1, &id);
 
-    while (rv == BNS_OK && rest.len > 0) {
-        rv = bns_pb_next(&rest, &f);
-        if (rv == BNS_OK && f.id == 1 && f.wire == 0)
-            id = (int64_t)f.u64;
-    }
     if (rv != BNS_OK) {
         end_stream(st, BNS_GRPC_INTERNAL, "grpc: error unmarshalling request: damaged message");
         settle(st);
