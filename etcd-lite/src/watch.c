@@ -18,6 +18,9 @@
 
 #define PROGRESS_NS (600 * BNS_SEC)
 #define FRAGMENT_BYTES (2u * 1024 * 1024)
+#define RECENT_BYTES (UINT64_C(4) << 20)
+#define BATCH_BYTES (512u * 1024)
+#define QUEUE_BYTES (1024u * 1024)
 
 #define TEXT_NO_MEMORY "etcdserver: too many requests"
 #define TEXT_COMPACTED "etcdserver: mvcc: required revision has been compacted"
@@ -28,6 +31,19 @@
 
 static void on_progress(void *arg);
 
+static void set_limits(struct etcd_watch_hub *h)
+{
+    if (h->cfg.progress_ns == 0)
+        h->cfg.progress_ns = PROGRESS_NS;
+    if (h->cfg.fragment_bytes == 0)
+        h->cfg.fragment_bytes = FRAGMENT_BYTES;
+    if (h->cfg.batch_bytes == 0)
+        h->cfg.batch_bytes = BATCH_BYTES;
+    if (h->cfg.queue_bytes == 0)
+        h->cfg.queue_bytes = QUEUE_BYTES;
+    h->recent.bytes_max = h->cfg.recent_bytes == 0 ? RECENT_BYTES : h->cfg.recent_bytes;
+}
+
 int etcd_watch_hub_new(struct etcd_kv *kv)
 {
     struct etcd_watch_hub *h = bns_alloc_zero(kv->alloc, sizeof *h);
@@ -37,8 +53,7 @@ int etcd_watch_hub_new(struct etcd_kv *kv)
     h->kv = kv;
     h->revision = kv->now.revision;
     h->head_revision = -1;
-    h->cfg.progress_ns = PROGRESS_NS;
-    h->cfg.fragment_bytes = FRAGMENT_BYTES;
+    set_limits(h);
     etcd_watch_index_init(&h->index, kv->alloc, kv->seed);
     bns_list_init(&h->streams);
     bns_list_init(&h->asked);
@@ -71,13 +86,11 @@ void etcd_watch_hub_free(struct etcd_kv *kv)
 void etcd_watch_setup(struct etcd_kv *kv, const struct etcd_watch_config *cfg)
 {
     struct etcd_watch_hub *h = kv->watch;
-    uint64_t every = cfg->progress_ns == 0 ? PROGRESS_NS : cfg->progress_ns;
 
     BNS_ASSERT(h->streams_count == 0);
     h->cfg = *cfg;
-    h->cfg.progress_ns = every + bns_prng_below(&kv->env->prng, every / 10 + 1);
-    if (h->cfg.fragment_bytes == 0)
-        h->cfg.fragment_bytes = FRAGMENT_BYTES;
+    set_limits(h);
+    h->cfg.progress_ns += bns_prng_below(&kv->env->prng, h->cfg.progress_ns / 10 + 1);
     if (kv->env->metrics != NULL)
         h->m_events = bns_counter(kv->env->metrics, "etcd_debugging_mvcc_events_total", NULL,
                                   "Events sent to watches of this member.");

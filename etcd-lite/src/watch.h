@@ -13,7 +13,7 @@
  *
  * Thread:   the loop.
  * Memory:   a watch costs about 200 bytes. A stream that is not read costs what it has queued, at
- *           most about ETCD_WATCH_QUEUE_MAX and one batch; its watches keep their next revision
+ *           most about 1 MiB and one batch (64 KiB when 64 MiB are queued in all); its watches keep their next revision
  *           and read what they missed from the store when the transport is writable again.
  * Errors:   a stream that cannot go on (no memory for an answer) is ended through `fail`.
  */
@@ -22,10 +22,7 @@
 
 #include "kv.h"
 
-#define ETCD_WATCH_QUEUE_MAX (1024u * 1024)       /* queued on a stream before its watches wait */
-#define ETCD_WATCH_QUEUE_TIGHT (64u * 1024)       /* the same when much is queued on all streams */
-#define ETCD_WATCH_QUEUED_ALL (64u * 1024 * 1024) /* that much */
-#define ETCD_WATCHES_MAX 4000000u                 /* of one member */
+#define ETCD_WATCHES_MAX 4000000u /* of one member */
 
 /* Planted bugs (BNS_MUTANT). */
 #define ETCD_MUTANT_WATCH_GAP 33      /* caught up = up to now, not up to what was read */
@@ -47,6 +44,9 @@ struct etcd_watch_config {
     const uint64_t *raft_term;      /* likewise, read when sent */
     uint64_t progress_ns;           /* between two progress notices; 0 = 10 minutes */
     size_t fragment_bytes;          /* from here on responses are split; 0 = 2 MiB */
+    size_t queue_bytes;             /* on a stream before its watches wait; 0 = 1 MiB */
+    uint64_t recent_bytes;          /* rows kept in memory; 0 = 4 MiB */
+    size_t batch_bytes;             /* read for one watch at a time; 0 = 512 KiB */
 };
 
 struct etcd_watch_stats {

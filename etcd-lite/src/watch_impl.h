@@ -41,13 +41,12 @@ void etcd_watch_index_find(const struct etcd_watch_index *ix, struct bns_slice k
 
 /* ---- the newest rows (watch_recent.c) ------------------------------------------------------- */
 #define ETCD_RECENT_ROWS 8192u
-#define ETCD_RECENT_BYTES (4u * 1024 * 1024)
 
 /* All rows of the revisions from `first` on, as long as someone watches. */
 struct etcd_recent {
     struct etcd_row *rows; /* a ring; NULL until the first watch */
     size_t head, count;
-    uint64_t bytes;
+    uint64_t bytes, bytes_max;
     int64_t first;
 };
 

@@ -45,7 +45,7 @@ void etcd_recent_free(struct etcd_recent *r, const struct bns_alloc *a)
 
 void etcd_recent_add(struct etcd_recent *r, const struct etcd_row *row)
 {
-    while (r->count == ETCD_RECENT_ROWS || (r->count > 0 && r->bytes > ETCD_RECENT_BYTES))
+    while (r->count == ETCD_RECENT_ROWS || (r->count > 0 && r->bytes > r->bytes_max))
         pop(r);
     *slot(r, r->count) = (struct etcd_row){row->main, row->sub, bns_rcbuf_get(row->kv)};
     r->count++;

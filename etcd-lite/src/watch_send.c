@@ -14,6 +14,8 @@ enum { TAG_HEADER = 0x0a, TAG_ID = 0x10, TAG_CREATED = 0x18, TAG_CANCELED = 0x20
 enum { TAG_COMPACT = 0x28, TAG_REASON = 0x32, TAG_FRAGMENT = 0x38, TAG_EVENT = 0x5a };
 enum { TAG_TYPE = 0x08, TAG_KV = 0x12, TAG_PREV = 0x1a, TAG_MOD = 0x18 };
 
+#define QUEUED_ALL (UINT64_C(64) << 20) /* on all streams; from then on a stream may queue: */
+#define QUEUE_TIGHT (64u * 1024)        /* as much as makes gRPC say later that it is writable */
 #define NOTE_MAX (ETCD_WATCH_HEAD_MAX + 256)
 #define PIECE_MAX 64u   /* bytes around the buffers of one event: tags, lengths, a revision */
 #define INLINE_MAX 512u /* a shorter KeyValue is copied, a longer one becomes a slice */
@@ -59,12 +61,12 @@ bool etcd_watch_blocked(struct etcd_watch_stream *s)
 {
     struct etcd_watch_hub *h = s->hub;
     size_t queued = s->out->queued(s->arg);
-    size_t max = ETCD_WATCH_QUEUE_MAX;
+    size_t max = h->cfg.queue_bytes;
 
     h->queued += queued - s->queued;
     s->queued = queued;
-    if (h->queued > ETCD_WATCH_QUEUED_ALL)
-        max = ETCD_WATCH_QUEUE_TIGHT;
+    if (h->queued > QUEUED_ALL && max > QUEUE_TIGHT)
+        max = QUEUE_TIGHT;
     return queued >= max;
 }
 

@@ -21,7 +21,6 @@
 
 #define TURN_WORK 20000u /* watches served and quarter KiB sent, before other things get a turn */
 #define RETRY_NS (10 * BNS_MS)
-#define BATCH_BYTES (512u * 1024)
 #define BATCH_EVENTS 1000u
 
 /* ---- batches -------------------------------------------------------------------------------- */
@@ -88,7 +87,7 @@ bool etcd_watch_batch_add(struct etcd_watch_batch *b, const struct etcd_key *k,
     struct etcd_watch_event *at;
 
     if (b->count > 0 && b->events[b->count - 1].main != e->main &&
-        (b->count >= BATCH_EVENTS || b->bytes >= BATCH_BYTES))
+        (b->count >= BATCH_EVENTS || b->bytes >= h->cfg.batch_bytes))
         b->full = true;
     if (!b->full && !make_room(b))
         b->no_memory = true;

@@ -1,101 +1,5 @@
 /* test_kv_snapshot.c - a snapshot taken while writes go on, installed on another node. */
-#include "kv_world.h"
-
-struct snap {
-    struct kvw *k;
-    struct bns_sm_snap *snap;
-    struct bns_raft_snapmeta meta;
-    uint64_t bytes, off;
-    bool done;
-    int code;
-    uint8_t *file;
-};
-
-static void on_open(void *arg, int code, struct bns_sm_snap *s,
-                    const struct bns_raft_snapmeta *meta, uint64_t bytes)
-{
-    struct snap *x = arg;
-
-    x->done = true;
-    x->code = code;
-    if (code == BNS_OK) {
-        x->snap = s;
-        x->meta = *meta;
-        x->bytes = bytes;
-    }
-}
-static void on_chunk(void *arg, int code, struct bns_slice chunk)
-{
-    struct snap *x = arg;
-
-    assert_int_equal(code, BNS_OK);
-    memcpy(x->file + x->off, chunk.ptr, chunk.len);
-    x->off += chunk.len;
-    x->done = true;
-}
-static void on_code(void *arg, int code)
-{
-    struct snap *x = arg;
-
-    x->code = code;
-    x->done = true;
-}
-
-static void do_open(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    (void)env;
-    etcd_kv_sm()->snap_open(x->k->kv, on_open, x);
-}
-static void do_read(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    (void)env;
-    etcd_kv_sm()->snap_read(x->k->kv, x->snap, x->off, 10000, on_chunk, x);
-}
-static void do_snap_close(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    (void)env;
-    etcd_kv_sm()->snap_close(x->k->kv, x->snap);
-}
-static void do_begin(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    (void)env;
-    etcd_kv_sm()->install_begin(x->k->kv, &x->meta, x->bytes, on_code, x);
-}
-static void do_chunk(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    size_t n = x->bytes - x->off < 10000 ? (size_t)(x->bytes - x->off) : 10000;
-    (void)env;
-    etcd_kv_sm()->install_chunk(x->k->kv, x->off, bns_slice(x->file + x->off, n), on_code, x);
-    x->off += n;
-}
-static void do_end(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    (void)env;
-    etcd_kv_sm()->install_end(x->k->kv, on_code, x);
-}
-static void do_abort(struct bns_env *env, void *arg)
-{
-    struct snap *x = arg;
-    (void)env;
-    etcd_kv_sm()->install_abort(x->k->kv);
-}
-
-/* Runs one step to its done; false: the node died. */
-static bool step(struct snap *x, void (*fn)(struct bns_env *, void *))
-{
-    x->done = false;
-    x->code = BNS_OK;
-    assert_true(bns_world_call(x->k->w, 0, fn, x));
-    kvw_settle(x->k);
-    assert_true(x->done || x->k->kv == NULL);
-    return x->k->kv != NULL;
-}
+#include "kv_snap_world.h"
 
 static void fill(struct kvw *k, int from, int to)
 {
@@ -112,56 +16,6 @@ static void fill(struct kvw *k, int from, int to)
         if (i % 40 == 3)
             assert_int_equal(do_revoke(k, i + 1), 0);
     }
-}
-
-/* Opens a snapshot; while it is copied, entries are applied between two events. */
-static void take(struct kvw *k, struct snap *x, bool writes)
-{
-    struct kvw_call checkpoint = {.k = k, .fn = kvw_do_checkpoint};
-    int i = 0;
-
-    *x = (struct snap){.k = k};
-    assert_true(bns_world_call(k->w, 0, do_open, x));
-    while (!x->done && bns_world_step(k->w)) {
-        if (writes && i == 4) /* in the middle of the copy */
-            assert_true(bns_world_call(k->w, 0, kvw_in, &checkpoint));
-        if (writes && ++i % 3 == 0 && i < 100) {
-            Etcdserverpb__PutRequest r = put_req("during", "x");
-            struct bns_slice bytes;
-            struct kvw_write *w = calloc(1, sizeof *w);
-            w->k = k;
-            assert_int_equal(bns_pb_pack_arena(&r.base, &k->arena, &bytes), BNS_OK);
-            w->e = (struct bns_raft_entry){
-                .index = k->index + 1,
-                .term = 1,
-                .data = etcd_internal_encode(bns_alloc_libc(), ++k->id, ETCD_OP_PUT, bytes)};
-            assert_true(bns_world_call(k->w, 0, kvw_do_apply, w));
-            assert_true(w->applied); /* does not wait for the store */
-            bns_rcbuf_put(w->e.data);
-            free(w);
-        }
-    }
-    kvw_settle(k);
-    assert_int_equal(checkpoint.done, writes);
-    assert_int_equal(x->code, BNS_OK);
-    assert_non_null(x->snap);
-    x->file = malloc(x->bytes);
-    while (x->off < x->bytes)
-        assert_true(step(x, do_read));
-    assert_true(bns_world_call(k->w, 0, do_snap_close, x));
-    kvw_settle(k);
-}
-
-static void install_all(struct snap *x)
-{
-    x->off = 0;
-    if (!step(x, do_begin))
-        return;
-    while (x->off < x->bytes) {
-        if (!step(x, do_chunk))
-            return;
-    }
-    (void)step(x, do_end);
 }
 
 static void snapshot_moves_the_state(void **state)
@@ -181,12 +35,12 @@ static void snapshot_moves_the_state(void **state)
     fill(&a, 0, 2000);
     do_compact(&a, 900, true);
     fill(&b, 0, 10); /* a past that must vanish */
-    take(&a, &x, true);
+    snap_take(&a, &x, true);
     assert_true(x.meta.index > 2001);
     assert_true(x.meta.index <= a.index);
     y = x;
     y.k = &b;
-    install_all(&y);
+    snap_install_all(&y);
     assert_int_equal(y.code, BNS_OK);
     assert_int_equal(etcd_kv_applied(b.kv), x.meta.index);
     b.index = x.meta.index;
@@ -224,7 +78,7 @@ static void install_is_all_or_nothing(void **state)
     kvw_init(&a, 1, NULL);
     assert_true(kvw_up(&a));
     fill(&a, 0, 60);
-    take(&a, &x, false);
+    snap_take(&a, &x, false);
     new_hash = kvw_hash(&a, 0);
     new_leases = etcd_kv_lease_digest(a.kv);
     for (uint64_t n = 1; fired; n++) {
@@ -239,7 +93,7 @@ static void install_is_all_or_nothing(void **state)
         old_leases = etcd_kv_lease_digest(b.kv);
         y.k = &b;
         bns_vfs_mem_fail_at(bns_world_vfs(b.w, 0), n, BNS_VFAULT_POWER);
-        install_all(&y);
+        snap_install_all(&y);
         fired = b.fired;
         if (b.kv == NULL)
             assert_true(kvw_up(&b));
@@ -271,19 +125,19 @@ static void damaged_snapshot_is_refused(void **state)
     fill(&a, 0, 60);
     fill(&b, 0, 5);
     hash = kvw_hash(&b, 0);
-    take(&a, &x, false);
+    snap_take(&a, &x, false);
     y = x;
     y.k = &b;
     y.meta.index++; /* not what was announced */
-    install_all(&y);
+    snap_install_all(&y);
     assert_int_equal(y.code, BNS_E_CORRUPT);
     y.meta.index--;
     memset(y.file, 0xff, 4096);
-    install_all(&y);
+    snap_install_all(&y);
     assert_int_not_equal(y.code, BNS_OK);
     y.off = 0;
-    assert_true(step(&y, do_begin));
-    assert_true(bns_world_call(b.w, 0, do_abort, &y));
+    assert_true(snap_step(&y, snap_do_begin));
+    assert_true(bns_world_call(b.w, 0, snap_do_abort, &y));
     kvw_settle(&b);
     assert_int_equal(kvw_hash(&b, 0), hash);
     assert_true(do_put(&b, "a", "b") > 0);

@@ -20,6 +20,7 @@ struct held {
 struct sink {
     struct kvw *k;
     struct etcd_watch_stream *s;
+    size_t low;     /* from so much on, "writable" is told when all has been read */
     bool hold, off; /* off: the call has ended, nothing is taken */
     struct held *held;
     size_t held_count, held_cap, queued, queued_max;
@@ -62,7 +63,7 @@ HELPER int sink_send(void *arg, const struct bns_slice *v, size_t n, bns_release
         memcpy(h.bytes + h.len, v[i].ptr, v[i].len);
         h.len += v[i].len;
     }
-    if (!x->hold) {
+    if (!x->hold && x->held_count == 0) {
         sink_decode(x, h.bytes, h.len);
         free(h.bytes);
         if (release != NULL)
@@ -147,7 +148,7 @@ HELPER void sink_do_close(struct kvw_call *c)
 HELPER void sink_do_read(struct kvw_call *c)
 {
     struct sink *x = sink_of(c);
-    bool above = x->queued >= 64 * 1024;
+    bool above = x->queued >= x->low;
     struct held *held = x->held;
     size_t n = x->held_count;
 
@@ -185,6 +186,7 @@ HELPER void sink_open(struct sink *x, struct kvw *k)
 {
     memset(x, 0, sizeof *x);
     x->k = k;
+    x->low = 64 * 1024;
     sink_call(x, sink_do_open, NULL);
 }
 HELPER void sink_close(struct sink *x)
