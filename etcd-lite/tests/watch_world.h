@@ -19,6 +19,7 @@ struct held {
 
 struct sink {
     struct kvw *k;
+    struct bns_arena arena; /* of decoded responses */
     struct etcd_watch_stream *s;
     size_t low;     /* from so much on, "writable" is told when all has been read */
     bool hold, off; /* off: the call has ended, nothing is taken */
@@ -38,7 +39,7 @@ HELPER void sink_decode(struct sink *x, const uint8_t *bytes, size_t len)
     struct bns_err err = {0};
 
     assert_int_equal(
-        bns_pb_unpack(WATCH_DESC, bns_slice(bytes, len), &x->k->arena, &limits, &m, &err), BNS_OK);
+        bns_pb_unpack(WATCH_DESC, bns_slice(bytes, len), &x->arena, &limits, &m, &err), BNS_OK);
     if (x->count == x->cap) {
         x->cap = x->cap == 0 ? 16 : x->cap * 2;
         x->got = realloc(x->got, x->cap * sizeof *x->got);
@@ -187,12 +188,14 @@ HELPER void sink_open(struct sink *x, struct kvw *k)
     memset(x, 0, sizeof *x);
     x->k = k;
     x->low = 64 * 1024;
+    bns_arena_init(&x->arena, bns_alloc_libc(), SIZE_MAX / 2);
     sink_call(x, sink_do_open, NULL);
 }
 HELPER void sink_close(struct sink *x)
 {
     if (x->k->kv != NULL)
         sink_call(x, sink_do_close, NULL);
+    bns_arena_free(&x->arena);
     free(x->got);
     free(x->held);
     memset(x, 0, sizeof *x);
