@@ -183,21 +183,31 @@ static void drop_target(struct etcd_watch_hub *h, struct etcd_watch_target *t)
     etcd_watch_target_drop(&h->index, t);
 }
 
-void etcd_watch_drop(struct etcd_watch *w)
+/* It is told nothing more; its id stays taken until the client cancels it, as with etcd. */
+void etcd_watch_end_events(struct etcd_watch *w)
 {
-    struct etcd_watch_stream *s = w->stream;
-    struct etcd_watch_hub *h = s->hub;
+    struct etcd_watch_target *t = w->target;
 
+    if (t == NULL)
+        return;
     w->newest = w->next - 1;
     etcd_watch_refresh(w);
     set_future(w, false);
-    bns_list_del(&w->all);
     bns_list_del(&w->work);
     bns_list_del(&w->due);
     bns_list_del(&w->of_target);
-    bns_hmap_del(&s->watches, &w->by_id);
-    if (bns_list_empty(&w->target->watches))
-        drop_target(h, w->target);
+    w->target = NULL;
+    if (bns_list_empty(&t->watches))
+        drop_target(w->stream->hub, t);
+}
+
+static void drop(struct etcd_watch *w)
+{
+    struct etcd_watch_hub *h = w->stream->hub;
+
+    etcd_watch_end_events(w);
+    bns_list_del(&w->all);
+    bns_hmap_del(&w->stream->watches, &w->by_id);
     if (--h->watches == 0)
         etcd_recent_free(&h->recent, h->kv->alloc);
     bns_free(h->kv->alloc, w);
@@ -308,7 +318,7 @@ int etcd_watch_open(struct etcd_kv *kv, const struct etcd_watch_out *out, void *
 static void drop_all(struct etcd_watch_stream *s)
 {
     while (!bns_list_empty(&s->all))
-        etcd_watch_drop(BNS_CONTAINER(s->all.next, struct etcd_watch, all));
+        drop(BNS_CONTAINER(s->all.next, struct etcd_watch, all));
     bns_list_del(&s->asked);
 }
 
@@ -478,7 +488,7 @@ static void cancel(struct etcd_watch_stream *s, int64_t id)
 
     if (w == NULL)
         return; /* as etcd: no answer */
-    etcd_watch_drop(w);
+    drop(w);
     (void)etcd_watch_send_note(s, &note); /* a stream that fails is told so elsewhere */
     etcd_watch_kick(s->hub);              /* a progress request may have waited for it */
 }
@@ -573,6 +583,8 @@ void etcd_watch_installed(struct etcd_kv *kv)
         {
             struct etcd_watch *w = BNS_CONTAINER(n, struct etcd_watch, all);
             bool was_behind = w->behind;
+            if (w->target == NULL)
+                continue;
             if (!was_behind && w->next <= was)
                 w->next = was + 1;
             if (w->next <= now)

@@ -13,8 +13,9 @@
  *
  * Thread:   the loop.
  * Memory:   a watch costs about 200 bytes. A stream that is not read costs what it has queued, at
- *           most about 1 MiB and one batch (64 KiB when 64 MiB are queued in all); its watches keep their next revision
- *           and read what they missed from the store when the transport is writable again.
+ *           most about 1 MiB and one batch (64 KiB when 64 MiB are queued in all); its watches keep
+ *           their next revision and read what they missed from the store when the transport is
+ *           writable again.
  * Errors:   a stream that cannot go on (no memory for an answer) is ended through `fail`.
  */
 #ifndef ETCD_WATCH_H

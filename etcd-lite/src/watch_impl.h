@@ -67,7 +67,7 @@ struct etcd_watch {
     struct bns_list work;      /* hub->queue, hub->stalled, stream->blocked, batch->watches */
     struct bns_list due;       /* hub->due */
     struct etcd_watch_stream *stream;
-    struct etcd_watch_target *target;
+    struct etcd_watch_target *target; /* NULL: it was told that it is compacted */
     int64_t id;
     int64_t next;   /* the first revision that may hold an event not sent */
     int64_t newest; /* the newest revision known to hold one */
@@ -155,7 +155,7 @@ struct etcd_watch_hub {
 
 /* watch.c */
 void etcd_watch_refresh(struct etcd_watch *w); /* next or newest has changed */
-void etcd_watch_drop(struct etcd_watch *w);
+void etcd_watch_end_events(struct etcd_watch *w); /* compacted: the id is all that is left of it */
 void etcd_watch_fail(struct etcd_watch_stream *s, int status, const char *text);
 void etcd_watch_kick(struct etcd_watch_hub *h); /* the pump runs in the next turn */
 void etcd_watch_answer_asked(struct etcd_watch_hub *h);

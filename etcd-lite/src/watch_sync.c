@@ -233,7 +233,7 @@ static void cancel_compacted(struct etcd_watch *w)
     const struct etcd_watch_note note = {
         .id = w->id, .canceled = true, .compact_revision = s->hub->kv->now.compact_scheduled};
 
-    etcd_watch_drop(w);
+    etcd_watch_end_events(w);
     (void)etcd_watch_send_note(s, &note); /* a stream that fails is told so elsewhere */
 }
 

@@ -214,7 +214,9 @@ static void a_watch_below_the_compacted_revision_is_canceled(void **state)
     (void)do_put(&world, "a", "3");
     sink_expect(&sink, "#1 rev=6 +a=3@6/6/1");
     sink_expect(&sink, "#2 rev=6 +a=3@6/6/1");
-    do_cancel(&sink, 0); /* is no more */
+    do_cancel(&sink, 0); /* the id was taken until now */
+    sink_expect(&sink, "#0 rev=6 canceled");
+    do_cancel(&sink, 0);
     sink_expect(&sink, NULL);
 }
 

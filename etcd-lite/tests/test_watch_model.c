@@ -312,7 +312,7 @@ static void check_response(struct model *m, int s, const Etcdserverpb__WatchResp
         w->canceled = true;
         m->compacted_watches++;
     } else if (x->canceled) {
-        w->used = false;
+        memset(w, 0, sizeof *w);
     } else if (x->n_events > 0) {
         check_events(m, w, x);
     } else {

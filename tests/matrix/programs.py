@@ -40,6 +40,21 @@ def node(name):
     return ["node", dst]
 
 
+def python(name):
+    """Command of the Python program tests/clients/python/<name>, on Debian's packages."""
+    command = ["/usr/bin/python3", os.path.join(CLIENTS, "python", name)]
+    if subprocess.run([command[0], "-c", "import etcd3"], capture_output=True).returncode != 0:
+        need("python3-etcd3", "the Python client")
+    return command
+
+
+def watch(language, endpoints, *more):
+    """The command of that language's watch program; skips when its toolchain is missing."""
+    if language == "go":
+        return [go("watch"), "-endpoints", endpoints, *more]
+    return (node("watch.js") if language == "node" else python("watch.py")) + [endpoints, *more]
+
+
 def run(command, timeout=120):
     r = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert r.returncode == 0, f"{command}\n{r.stdout}\n{r.stderr}"
