@@ -6,6 +6,10 @@
  * which are spread over the endpoints. One line comes out:
  *   op=put clients=64 conns=64 ops=12345 errors=0 ops_per_s=2469.0 p50_us=25000 p90_us=.. p99_us=..
  *   max_us=.. cpu_s=0.12
+ *
+ * --op watch: fan-out. `--clients` streams hold `--watchers` watches on one key; then the key is put
+ * again and again, a few puts ahead of the slowest stream. ops counts events at the watches; the
+ * latency is that of an event from its put to the last watch.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,13 +24,18 @@
 #define CLIENTS_MAX 4096u
 #define SAMPLES_MAX (8u * 1024 * 1024)
 
-enum op { PUT, GET, SGET };
+#define PUTS_AHEAD 4u
+#define WATCH_KEY "bench/watched"
+
+enum op { PUT, GET, SGET, WATCH };
 
 struct client {
     struct load *l;
     struct bns_grpc_client *conn;
     uint64_t key_next;
     uint64_t begun_ns;
+    struct bns_grpc_ccall *stream; /* of watches */
+    uint64_t watches, created, events;
 };
 
 struct load {
@@ -48,6 +57,10 @@ struct load {
     struct bns_buf req;
     char *value;
     char error[256];
+    uint64_t watchers, created;
+    uint64_t puts, puts_done, told;  /* told: puts that all watches have heard of */
+    uint64_t put_ns[PUTS_AHEAD * 2]; /* when, by number */
+    bool putting;
 };
 
 static void issue(struct client *c);
@@ -121,8 +134,123 @@ static void on_end(void *arg)
 
     l->stopping = true;
     l->stop_ns = bns_now_ns(l->env);
+    if (l->op == WATCH)
+        bns_env_uv_stop(l->env);
     if (l->open == 0)
         bns_env_uv_stop(l->env);
+}
+
+/* ---- watches --------------------------------------------------------------------------------- */
+
+static void put_more(struct load *l);
+
+static void put_status(struct bns_grpc_ccall *call, int status, const char *text)
+{
+    struct load *l = bns_grpc_ccall_arg(call);
+
+    l->putting = false;
+    if (status != 0) {
+        l->errors++;
+        (void)snprintf(l->error, sizeof l->error, "put: %d %s", status, text); /* cut when long */
+        return;
+    }
+    l->puts_done++;
+    put_more(l);
+}
+
+static void put_more(struct load *l)
+{
+    static const struct bns_grpc_client_handler handler = {.on_message = on_message,
+                                                           .on_status = put_status};
+    struct bns_grpc_call_options o = {.path = "/etcdserverpb.KV/Put"};
+    int rv;
+
+    if (l->putting || l->stopping || l->puts - l->told >= PUTS_AHEAD)
+        return;
+    bns_buf_clear(&l->req);
+    rv = bns_pb_put_bytes(&l->req, 1, BNS_LIT(WATCH_KEY));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(&l->req, 2, bns_slice(l->value, l->value_bytes));
+    l->putting = true;
+    l->put_ns[l->puts++ % (PUTS_AHEAD * 2)] = bns_now_ns(l->env);
+    if (rv == BNS_OK)
+        rv = bns_grpc_unary(l->grpc[l->grpc_count - 1], &o, bns_buf_slice(&l->req), &handler, l);
+    if (rv != BNS_OK) {
+        (void)fprintf(stderr, "etcd_load: %s\n", bns_err_default_text(rv));
+        exit(1);
+    }
+}
+
+static void hear(struct load *l)
+{
+    uint64_t told = UINT64_MAX;
+
+    for (uint64_t i = 0; i < l->clients_count; i++) {
+        uint64_t n = l->clients[i].events / l->clients[i].watches;
+        told = n < told ? n : told;
+    }
+    for (; l->told < told; l->told++) {
+        uint64_t ns = bns_now_ns(l->env) - l->put_ns[l->told % (PUTS_AHEAD * 2)];
+        if (l->samples_count < SAMPLES_MAX)
+            l->samples[l->samples_count++] = (uint32_t)(ns / 1000);
+    }
+    put_more(l);
+}
+
+static void begin_puts(struct load *l)
+{
+    l->start_ns = bns_now_ns(l->env);
+    bns_timer_start(l->env, &l->end, l->start_ns + l->duration_ns);
+    put_more(l);
+}
+
+static void on_response(struct bns_grpc_ccall *call, struct bns_slice msg)
+{
+    struct client *c = bns_grpc_ccall_arg(call);
+    struct load *l = c->l;
+    uint64_t events = 0;
+
+    while (msg.len > 0) {
+        struct bns_pb_field f;
+
+        if (bns_pb_next(&msg, &f) != BNS_OK) {
+            l->errors++;
+            return;
+        }
+        events += f.id == 11;
+        if (f.id == 3 && ++l->created == l->watchers)
+            begin_puts(l);
+    }
+    c->events += events;
+    if (!l->stopping)
+        l->ops += events;
+    if (events > 0 && c->events % c->watches == 0)
+        hear(l);
+}
+
+static void stream_status(struct bns_grpc_ccall *call, int status, const char *text)
+{
+    struct load *l = ((struct client *)bns_grpc_ccall_arg(call))->l;
+
+    if (l->stopping)
+        return;
+    l->errors++;
+    (void)snprintf(l->error, sizeof l->error, "watch: %d %s", status, text); /* cut when long */
+    on_end(l);
+}
+
+static int open_watches(struct client *c)
+{
+    static const struct bns_grpc_client_handler handler = {.on_message = on_response,
+                                                           .on_status = stream_status};
+    static const uint8_t create[] = "\x0a\x0f\x0a\x0d" WATCH_KEY; /* {create_request{key}} */
+    struct bns_grpc_call_options o = {.path = "/etcdserverpb.Watch/Watch"};
+    int rv = bns_grpc_call_start(c->conn, &o, &handler, c, &c->stream);
+
+    _Static_assert(sizeof WATCH_KEY == 14, "the lengths in `create`");
+    for (uint64_t i = 0; rv == BNS_OK && i < c->watches; i++)
+        rv = bns_grpc_ccall_send_copy(c->stream, bns_slice(create, sizeof create - 1));
+    return rv;
 }
 
 static int connect_all(struct load *l, struct bns_err *err)
@@ -196,11 +324,16 @@ static int run(struct load *l)
     bns_buf_init(&l->req, l->env->alloc, 16u * 1024 * 1024);
     bns_timer_init(&l->end, on_end, l);
     l->start_ns = bns_now_ns(l->env);
-    bns_timer_start(l->env, &l->end, l->start_ns + l->duration_ns);
+    if (l->op != WATCH) /* else when all watches are there */
+        bns_timer_start(l->env, &l->end, l->start_ns + l->duration_ns);
     for (uint64_t i = 0; i < l->clients_count; i++) {
-        l->clients[i] =
-            (struct client){.l = l, .conn = l->grpc[i % l->grpc_count], .key_next = i * 1000003};
-        issue(&l->clients[i]);
+        struct client *c = &l->clients[i];
+        *c = (struct client){.l = l, .conn = l->grpc[i % l->grpc_count], .key_next = i * 1000003};
+        c->watches = l->watchers / l->clients_count + (i < l->watchers % l->clients_count);
+        if (l->op != WATCH)
+            issue(c);
+        else if (open_watches(c) != BNS_OK)
+            return 1;
     }
     bns_env_uv_run(l->env);
     report(l);
@@ -218,10 +351,13 @@ int main(int argc, char **argv)
                             .clients_count = 1,
                             .keys = 10000,
                             .value_bytes = 256,
+                            .watchers = 10000,
                             .duration_ns = 3 * BNS_SEC};
     const struct bns_cli_flag flags[] = {
         {"endpoints", 0, BNS_VALUE_STR, &l.endpoints, "host:port, separated by commas", NULL},
-        {"op", 0, BNS_VALUE_STR, &l.op_name, "put, get (linearizable), sget (serializable)", NULL},
+        {"op", 0, BNS_VALUE_STR, &l.op_name, "put, get (linearizable), sget (serializable), watch",
+         NULL},
+        {"watchers", 0, BNS_VALUE_U64, &l.watchers, "in all, with --op watch", NULL},
         {"clients", 0, BNS_VALUE_U64, &l.clients_count, "requests open at a time", NULL},
         {"conns", 0, BNS_VALUE_U64, &l.conns, "connections; 0 = one a client", NULL},
         {"keys", 0, BNS_VALUE_U64, &l.keys, "different keys", NULL},
@@ -243,11 +379,14 @@ int main(int argc, char **argv)
     }
     if (bns_cli_answered(&cli, &words))
         return 0;
-    l.op = strcmp(l.op_name, "put") == 0 ? PUT : strcmp(l.op_name, "sget") == 0 ? SGET : GET;
+    l.op = strcmp(l.op_name, "put") == 0     ? PUT
+           : strcmp(l.op_name, "sget") == 0  ? SGET
+           : strcmp(l.op_name, "watch") == 0 ? WATCH
+                                             : GET;
     if (l.conns == 0)
         l.conns = l.clients_count;
     if (l.clients_count == 0 || l.clients_count > CLIENTS_MAX || l.conns > CLIENTS_MAX ||
-        l.keys == 0)
+        l.keys == 0 || (l.op == WATCH && l.watchers < l.clients_count))
         return BNS_EXIT_USAGE;
     l.samples = malloc(SAMPLES_MAX * sizeof *l.samples);
     l.value = malloc(l.value_bytes + 1);

@@ -103,13 +103,36 @@ class Response:
         return " ".join(words)
 
 
+class Writer:
+    """Puts on one connection, one after the other."""
+
+    def __init__(self, node):
+        self.conn = h2raw.Conn(node, (4, h2raw.WINDOW_MAX))
+        self.stream = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.conn.__exit__()
+
+    def put(self, key, value):
+        """At most half a megabyte: what the server's window takes at once."""
+        self.stream += 2
+        self.conn.send(h2raw.request(self.stream, "/etcdserverpb.KV/Put",
+                                     raw(1, key) + raw(2, value)))
+        seen = self.conn.until(lambda f: f[2] == self.stream and f[1] & h2raw.END_STREAM)
+        assert any(f[0] == h2raw.DATA for f in seen), "the put was refused"
+
+
 class Stream:
     """One Watch call on a connection of its own. What is not read here, nobody reads."""
 
     def __init__(self, node, *metadata, window=h2raw.WINDOW_MAX, receive_buffer=None):
         self.conn = h2raw.Conn(node, (4, window), receive_buffer=receive_buffer)
         self.body = b""
-        self.status = self.text = None
+        self.trailers = b""
+        self.skipped = 0  # bytes of other calls on this connection
         if window == h2raw.WINDOW_MAX:
             self.conn.send(h2raw.frame(h2raw.WINDOW, 0, 0, (window - 65535).to_bytes(4, "big")))
         self.conn.send(h2raw.frame(h2raw.HEADERS, h2raw.END_HEADERS, 1,
@@ -130,10 +153,15 @@ class Stream:
         for stream in (0, 1):
             self.conn.send(h2raw.frame(h2raw.WINDOW, 0, stream, size.to_bytes(4, "big")))
 
+    def unavailable(self):
+        """Did the call end with status 14? (Its text is compressed, the two digits are not.)"""
+        return b"\x0214" in self.trailers
+
     def next(self):
         """The next response; None when the call has ended (the trailers are kept)."""
         while len(self.body) < 5 or len(self.body) < 5 + int.from_bytes(self.body[1:5], "big"):
             seen = self.conn.until(lambda f: f[2] == 1)
+            self.skipped += sum(len(f[3]) for f in seen if f[0] == h2raw.DATA and f[2] != 1)
             if not seen or seen[-1][2] != 1:
                 return None
             kind, flags, _, payload = seen[-1]
