@@ -7,9 +7,9 @@
  *   op=put clients=64 conns=64 ops=12345 errors=0 ops_per_s=2469.0 p50_us=25000 p90_us=.. p99_us=..
  *   max_us=.. cpu_s=0.12
  *
- * --op watch: fan-out. `--clients` streams hold `--watchers` watches on one key; then the key is put
- * again and again, a few puts ahead of the slowest stream. ops counts events at the watches; the
- * latency is that of an event from its put to the last watch.
+ * --op watch: fan-out. `--clients` streams hold `--watchers` watches on one key; then the key is
+ * put again and again, a few puts ahead of the slowest stream. ops counts events at the watches;
+ * the latency is that of an event from its put to the last watch.
  */
 #include <stdio.h>
 #include <stdlib.h>
