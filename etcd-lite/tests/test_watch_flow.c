@@ -227,7 +227,8 @@ static void install(bool compacted)
     do_watch(&sink, "", "", 0);
     sink_expect(&sink, "#0 rev=6 created");
     sink_expect(&sink, "#1 rev=6 created");
-    snap_fill(&a, 0, 1000);
+    for (int i = 0; i < 1000; i++)
+        (void)do_put(&a, "other", "x");
     (void)do_put(&a, "key", "y");
     if (compacted)
         (void)do_compact(&a, 900, true);
