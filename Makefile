@@ -7,7 +7,7 @@ BUILD := build/release
 FUZZ_SECONDS ?= 60
 SEEDS ?= 2000
 
-.PHONY: all deps up down test sim fuzz bench demo fresh clean asan tsan clang coverage tidy
+.PHONY: all deps up down test sim fuzz bench demo fresh clean asan tsan clang coverage tidy lint
 
 all: deps
 	cmake --preset release >/dev/null
@@ -55,6 +55,10 @@ asan tsan clang coverage:
 
 tidy:
 	tools/tidy
+
+# clang's analyzer over all that is shipped; minutes.
+lint: all
+	tools/lint $(BUILD)
 
 clean:
 	rm -rf build

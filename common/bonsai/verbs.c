@@ -282,7 +282,7 @@ int bonsai_down(int argc, char **argv)
             (void)fprintf(stderr, "bonsai down: process %ld is not ours to stop\n", (long)s.pid);
             return BNS_EXIT_FAILURE;
         }
-        left = bonsai_reap(data_dir); /* of a supervisor that had to be killed */
+        (void)bonsai_reap(data_dir); /* of a supervisor that had to be killed */
         (void)printf("stopped\n");
         return BNS_EXIT_OK;
     }

@@ -50,6 +50,7 @@ static void request_part(struct bns_rpc_request *r)
 {
     struct server_conn *sc = r->conn;
 
+    BNS_ASSERT(sc != NULL);
     r->conn = NULL;
     bns_list_del(&r->node);
     sc->requests_count--;
