@@ -83,7 +83,8 @@ static void reads_ready(struct bns_raft_node *n)
     bns_list_init(&ready);
     BNS_LIST_EACH(it, &n->reads_waiting)
     {
-        if (BNS_CONTAINER(it, struct bns_raft_read, node)->index > n->applied)
+        if (BNS_CONTAINER(it, struct bns_raft_read, node)->index > n->applied &&
+            !BNS_MUTANT(n->env, BNS_RN_MUTANT_READ_EARLY))
             continue;
         bns_list_del(it);
         bns_list_push(&ready, it);

@@ -78,6 +78,9 @@ struct bns_rn_peer {
     struct bns_rn_snap_out *snap; /* a snapshot on its way to this peer */
 };
 
+/* A planted bug (BNS_MUTANT): a read is answered before what it must see is applied. */
+#define BNS_RN_MUTANT_READ_EARLY 28
+
 struct bns_raft_node {
     struct bns_env *env;
     const struct bns_sm_ops *ops;

@@ -397,6 +397,11 @@ struct bns_test_heap *bns_world_heap(struct bns_world *w, unsigned id)
     return node_at(w, id)->heap;
 }
 
+size_t bns_world_timers(const struct bns_world *w, unsigned id)
+{
+    return node_at(w, id)->timers.count;
+}
+
 const char *bns_world_host(const struct bns_world *w, unsigned id)
 {
     return node_at(w, id)->host;

@@ -113,6 +113,7 @@ int bns_world_exit_code(const struct bns_world *w, unsigned id); /* of its last 
 struct bns_env *bns_world_env(struct bns_world *w, unsigned id);
 struct bns_vfs *bns_world_vfs(struct bns_world *w, unsigned id);
 struct bns_test_heap *bns_world_heap(struct bns_world *w, unsigned id);
+size_t bns_world_timers(const struct bns_world *w, unsigned id); /* that are running */
 const char *bns_world_host(const struct bns_world *w, unsigned id); /* "10.0.0.<id + 1>" */
 
 /* Runs fn as code of the node, now; false when the node is not up or is paused. */

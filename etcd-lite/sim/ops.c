@@ -493,7 +493,8 @@ static void check_refused(struct sim_lane *l, int status, const char *text)
     if (oom) /* the server had no memory left to say more */
         return;
     if (status != BNS_GRPC_OUT_OF_RANGE && status != BNS_GRPC_INVALID_ARGUMENT &&
-        status != BNS_GRPC_UNIMPLEMENTED && status != BNS_GRPC_INTERNAL)
+        status != BNS_GRPC_UNIMPLEMENTED && status != BNS_GRPC_INTERNAL &&
+        status != BNS_GRPC_DATA_LOSS)
         return;
     if (status == BNS_GRPC_OUT_OF_RANGE && gone &&
         ((l->f == SIM_OLD && l->rev < l->m->compact_asked) ||

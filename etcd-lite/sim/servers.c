@@ -178,6 +178,9 @@ static void free_server(struct bns_env *env, void *arg)
     v->s = NULL;
     env->metrics = NULL;
     bns_metrics_free(v->metrics);
+    if (bns_world_timers(v->m->w, v->id) > 0) /* in memory that is gone */
+        sim_complain(v->m, "n%u stopped, %zu timers are still running", v->id,
+                     bns_world_timers(v->m->w, v->id));
     bns_world_at(v->m->w, bns_world_now(v->m->w) + BNS_SEC, process_ends, v);
 }
 

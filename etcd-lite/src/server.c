@@ -21,8 +21,10 @@ static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t 
     (void)role;
     s->term = term;
     s->leader = leader;
-    etcd_watch_leader(s);
     etcd_asks_role(s);
+    if (s->stopping) /* no timer is started any more */
+        return;
+    etcd_watch_leader(s);
     if (leader == 0 || s->serving)
         return;
     s->serving = true;

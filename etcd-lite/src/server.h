@@ -13,6 +13,9 @@
 #include "lease_ask.h"
 #include "options.h"
 
+/* A planted bug (BNS_MUTANT): ids of requests are used again while an answer may still come. */
+#define ETCD_MUTANT_LATE_ANSWER 30
+
 #define ETCD_API_VERSION "3.6.0"
 
 struct etcd_server {

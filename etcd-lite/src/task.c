@@ -253,6 +253,8 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
         return;
     }
     t->wait.id = etcd_request_id(s);
+    if (BNS_MUTANT(s->env, ETCD_MUTANT_LATE_ANSWER))
+        t->wait.id = s->opt->self->id + t->wait.id % 16;
     t->wait.fn = applied;
     entry = etcd_internal_encode(s->env->alloc, t->wait.id, kind, request);
     rv = entry == NULL ? BNS_E_NOMEM : etcd_kv_wait(s->kv, &t->wait);

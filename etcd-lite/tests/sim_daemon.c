@@ -142,6 +142,28 @@ static void the_same_seed_gives_the_same_run(void **state)
     }
 }
 
+/* Every seed that ever failed, with what was wrong. */
+static void seeds_that_failed_once_stay_clean(void **state)
+{
+    static const struct {
+        uint64_t seed;
+        const char *was;
+    } t[] = {
+        {0x6, "a timer for streams without a leader ran on in a server that had stopped"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        struct etcd_sim_config cfg = config(t[i].seed);
+        struct etcd_sim_result r;
+
+        if (!etcd_sim_run(t[i].seed, &cfg, &r)) {
+            report(t[i].seed, &r);
+            fail_msg("again: %s", t[i].was);
+        }
+    }
+}
+
 /* Runs this program once more; what it prints, cut to fit. */
 static void run_self(char *const envp[], char *out, size_t cap)
 {
@@ -238,6 +260,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_seed_gives_the_same_run),
         cmocka_unit_test(another_process_gives_the_same_run),
+        cmocka_unit_test(seeds_that_failed_once_stay_clean),
         cmocka_unit_test(no_seed_breaks_the_daemons),
     };
     struct options o = {.start = 1, .seed = number(getenv("BNS_SEED"), 0)};

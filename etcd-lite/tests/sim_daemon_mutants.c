@@ -1,0 +1,145 @@
+/* sim_daemon_mutants.c - the planted bugs of the daemon, each with a seed that catches it.
+ *
+ * Goal:   the simulation of whole daemons catches every one.
+ * Method: each bug has the seed that caught it first (of 2,000 from 1 on). It is replayed with the
+ *         bug, in a process of its own because an assertion of the daemon catches it as well as a
+ *         checker does, and must fail; without the bug the same seed must be clean.
+ * Repeat: sim_daemon_mutants --find         searches again and prints the table
+ *         sim_daemon_mutants --one BUG SEED   one run in this process
+ */
+/* ctest: timeout=300 */
+#include <setjmp.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon.h"
+
+#define SEEDS_MAX 2000
+
+static const struct planted {
+    uint32_t mutant;
+    const char *name;
+    uint64_t seed;
+} planted[] = {
+    {26, "the last entry is applied again after a restart", 0x1},
+    {27, "the applied index is stored apart from the rows", 0x2},
+    {28, "a read is answered before what it must see is applied", 0x2},
+    {29, "an apply that finds no room on the disk is skipped", 0xc},
+    {30, "ids of requests are used again: a late answer goes to another", 0x6},
+};
+
+#define PLANTED (sizeof planted / sizeof planted[0])
+
+static bool clean(uint64_t seed, uint32_t mutant, struct etcd_sim_result *r)
+{
+    struct etcd_sim_config cfg = etcd_sim_swarm(seed);
+
+    cfg.world.mutant = mutant;
+    return etcd_sim_run(seed, &cfg, r);
+}
+
+/* Runs one seed in another process. True: it was clean. `text`: what it said, one line. */
+static bool clean_apart(uint64_t seed, uint32_t mutant, char text[512])
+{
+    char bug[16], number[24];
+    char *argv[] = {"sim_daemon_mutants", "--one", bug, number, NULL}, *envp[] = {NULL};
+    posix_spawn_file_actions_t actions;
+    size_t len = 0;
+    ssize_t n;
+    int fds[2], status = 0;
+    pid_t pid;
+
+    (void)snprintf(bug, sizeof bug, "%u", mutant);                           /* fits */
+    (void)snprintf(number, sizeof number, "%llu", (unsigned long long)seed); /* fits */
+    BNS_ASSERT(pipe(fds) == 0);
+    BNS_ASSERT(posix_spawn_file_actions_init(&actions) == 0);
+    BNS_ASSERT(posix_spawn_file_actions_adddup2(&actions, fds[1], 2) == 0);
+    BNS_ASSERT(posix_spawn_file_actions_addclose(&actions, fds[0]) == 0);
+    BNS_ASSERT(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, envp) == 0);
+    BNS_ASSERT(posix_spawn_file_actions_destroy(&actions) == 0);
+    (void)close(fds[1]); /* the reading end tells all there is to know */
+    while (len < 511 && (n = read(fds[0], text + len, 511 - len)) > 0)
+        len += (size_t)n;
+    (void)close(fds[0]); /* likewise */
+    text[len] = '\0';
+    text[strcspn(text, "\n")] = '\0';
+    BNS_ASSERT(waitpid(pid, &status, 0) == pid);
+    return status == 0;
+}
+
+static int one(uint32_t mutant, uint64_t seed)
+{
+    struct etcd_sim_result r;
+
+    if (clean(seed, mutant, &r))
+        return 0;
+    (void)fprintf(stderr, "%s\n", r.text);
+    return 1;
+}
+
+static void every_planted_bug_is_caught_by_its_seed(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PLANTED; i++) {
+        char text[512];
+        bool survives = clean_apart(planted[i].seed, planted[i].mutant, text);
+
+        print_message("  %2u %s, seed 0x%llx:\n     %s\n", planted[i].mutant, planted[i].name,
+                      (unsigned long long)planted[i].seed, text);
+        if (survives)
+            fail_msg("seed 0x%llx no longer catches bug %u (%s): sim_daemon_mutants --find",
+                     (unsigned long long)planted[i].seed, planted[i].mutant, planted[i].name);
+    }
+}
+
+static void the_same_seeds_are_clean_without_the_bugs(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PLANTED; i++) {
+        struct etcd_sim_result r;
+
+        if (!clean(planted[i].seed, 0, &r))
+            fail_msg("seed 0x%llx: %s", (unsigned long long)planted[i].seed, r.text);
+    }
+}
+
+static int find(uint32_t only)
+{
+    int missed = 0;
+
+    for (size_t i = 0; i < PLANTED; i++) {
+        char text[512];
+        uint64_t seed = 1;
+
+        if (only != 0 && only != planted[i].mutant)
+            continue;
+        while (seed <= SEEDS_MAX && clean_apart(seed, planted[i].mutant, text))
+            seed++;
+        missed += seed > SEEDS_MAX;
+        printf("    {%u, \"%s\", 0x%llx},%s\n      %s\n", planted[i].mutant, planted[i].name,
+               (unsigned long long)seed, seed > SEEDS_MAX ? " /* NOT CAUGHT */" : "", text);
+        (void)fflush(stdout); /* progress only */
+    }
+    return missed == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_planted_bug_is_caught_by_its_seed),
+        cmocka_unit_test(the_same_seeds_are_clean_without_the_bugs),
+    };
+
+    if (argc > 3 && strcmp(argv[1], "--one") == 0)
+        return one((uint32_t)strtoul(argv[2], NULL, 0), strtoull(argv[3], NULL, 0));
+    if (argc > 1 && strcmp(argv[1], "--find") == 0)
+        return find(argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 0) : 0);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
