@@ -94,6 +94,9 @@ struct bns_env_ops {
                       struct bns_worker **out);
     void (*worker_submit)(struct bns_worker *w, struct bns_job *j);
     void (*worker_free)(struct bns_worker *w);
+    void (*worker_hold)(struct bns_worker *w);    /* these three may be NULL: nothing is held */
+    bool (*worker_held)(struct bns_worker *w);    /* in the handler */
+    void (*worker_release)(struct bns_worker *w); /* in the handler */
     void (*pool_submit)(struct bns_env *e, struct bns_job *j);
     int (*listen)(struct bns_env *e, const char *host, uint16_t port, bns_accept_fn *fn, void *arg,
                   struct bns_listener **out, struct bns_err *err);
@@ -184,6 +187,23 @@ static inline void bns_worker_submit(struct bns_env *e, struct bns_worker *w, st
 static inline void bns_worker_free(struct bns_env *e, struct bns_worker *w)
 {
     e->ops->worker_free(w);
+}
+/* From now on a batch that is over while the next one is queued already may be held back, until the
+ * handler of that next one calls bns_worker_release() or returns. For a handler that can give the
+ * disk its next work first: waking the loop may cost this thread its processor for a while. */
+static inline void bns_worker_hold(struct bns_env *e, struct bns_worker *w)
+{
+    if (e->ops->worker_hold != NULL)
+        e->ops->worker_hold(w);
+}
+static inline bool bns_worker_held(struct bns_env *e, struct bns_worker *w)
+{
+    return e->ops->worker_held != NULL && e->ops->worker_held(w);
+}
+static inline void bns_worker_release(struct bns_env *e, struct bns_worker *w)
+{
+    if (e->ops->worker_release != NULL)
+        e->ops->worker_release(w);
 }
 /* Runs j->run on one of 2..4 pool threads, in any order with others. */
 static inline void bns_pool_submit(struct bns_env *e, struct bns_job *j)

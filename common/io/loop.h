@@ -85,8 +85,10 @@ struct bns_worker {
     pthread_cond_t cond;
     struct bns_list queue;
     bool stop;
-    uint32_t waiting; /* threads that wait on cond */
-    size_t submitted; /* loop only: jobs whose done has not run */
+    bool hold;            /* set once, before the first job */
+    struct bns_list held; /* the thread's: a batch that is over, not handed back yet */
+    uint32_t waiting;     /* threads that wait on cond */
+    size_t submitted;     /* loop only: jobs whose done has not run */
     struct bns_list ready;
     struct bns_list finished; /* under the ring's lock */
     size_t threads_count;
@@ -96,6 +98,9 @@ int bns_workers_new(struct bns_env *env, const char *name, bns_worker_fn *fn, vo
                     struct bns_worker **out);
 void bns_workers_submit(struct bns_worker *w, struct bns_job *j);
 void bns_workers_free(struct bns_worker *w);
+void bns_workers_hold(struct bns_worker *w);
+bool bns_workers_held(struct bns_worker *w);
+void bns_workers_release(struct bns_worker *w);
 /* disk_pool.c */
 void bns_disk_pool_submit(struct bns_env *env, struct bns_job *j);
 int bns_workers_start(struct bns_worker *w, const char *name, size_t threads);

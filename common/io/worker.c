@@ -4,6 +4,11 @@
  * list back to the loop with one wake-up. That is group commit without a timer: what queued while
  * the last sync ran is the next batch. A pool thread takes one job at a time and runs it.
  *
+ * The wake-up of the loop often takes the worker's processor (measured: 40 us, a fifth of a sync,
+ * in which the disk has nothing to do). So a worker that asked for it (bns_worker_hold) keeps a
+ * batch that is over while the next one is queued, and its handler hands it back when it has given
+ * the disk something to do.
+ *
  * Threads:  `queue` and `stop` are under the lock of the worker, `finished` and `ready` under the
  *           one of the ring; `submitted` belongs to the loop. All signals are blocked in these
  *           threads, so that the loop's thread gets them.
@@ -29,6 +34,34 @@ static void run_one(struct bns_worker *w, struct bns_list *jobs)
     bns_list_push(jobs, n);
 }
 
+bool bns_workers_held(struct bns_worker *w)
+{
+    return !bns_list_empty(&w->held);
+}
+
+void bns_workers_release(struct bns_worker *w)
+{
+    if (!bns_list_empty(&w->held))
+        bns_ring_finish(w->e, w, &w->held);
+}
+
+/* The handler is back. Is there a next batch that will hand this one back? */
+static void run_over(struct bns_worker *w, struct bns_list *jobs)
+{
+    bool next = false;
+
+    bns_workers_release(w);
+    if (w->hold) {
+        pthread_mutex_lock(&w->lock);
+        next = !bns_list_empty(&w->queue);
+        pthread_mutex_unlock(&w->lock);
+    }
+    if (next)
+        bns_list_splice(&w->held, jobs);
+    else
+        bns_ring_finish(w->e, w, jobs);
+}
+
 static void *thread(void *arg)
 {
     struct bns_worker *w = arg;
@@ -46,11 +79,13 @@ static void *thread(void *arg)
             pthread_mutex_unlock(&w->lock);
             return NULL;
         }
-        if (w->fn != NULL)
+        if (w->fn != NULL) {
             run_all(w, &jobs);
-        else
+            run_over(w, &jobs);
+        } else {
             run_one(w, &jobs);
-        bns_ring_finish(w->e, w, &jobs);
+            bns_ring_finish(w->e, w, &jobs);
+        }
     }
 }
 
@@ -101,6 +136,7 @@ int bns_workers_new(struct bns_env *env, const char *name, bns_worker_fn *fn, vo
     bns_list_init(&w->queue);
     bns_list_init(&w->ready);
     bns_list_init(&w->finished);
+    bns_list_init(&w->held);
     BNS_ASSERT(pthread_mutex_init(&w->lock, NULL) == 0);
     BNS_ASSERT(pthread_cond_init(&w->cond, NULL) == 0);
     e->workers++;
@@ -111,6 +147,12 @@ int bns_workers_new(struct bns_env *env, const char *name, bns_worker_fn *fn, vo
     }
     *out = w;
     return BNS_OK;
+}
+
+void bns_workers_hold(struct bns_worker *w)
+{
+    BNS_ASSERT(w->submitted == 0); /* the thread reads it behind the lock of its first job */
+    w->hold = true;
 }
 
 void bns_workers_submit(struct bns_worker *w, struct bns_job *j)

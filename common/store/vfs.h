@@ -41,6 +41,7 @@ struct bns_file_ops {
     int (*truncate)(struct bns_file *f, uint64_t size, struct bns_err *err);
     int (*size)(struct bns_file *f, uint64_t *out, struct bns_err *err);
     void (*close)(struct bns_file *f);
+    void (*write_behind)(struct bns_file *f); /* may be NULL */
 };
 
 struct bns_file {
@@ -134,6 +135,13 @@ BNS_VFS_CALL bns_file_write_at(struct bns_file *f, uint64_t off, const struct bn
 BNS_VFS_CALL bns_file_sync(struct bns_file *f, bool data_only, struct bns_err *err)
 {
     return f->ops->sync(f, data_only, err);
+}
+/* A hint: what was written is going to be synced, the disk may begin with it. Promises nothing,
+ * waits for nothing; errors are the next sync's. */
+static inline void bns_file_write_behind(struct bns_file *f)
+{
+    if (f->ops->write_behind != NULL)
+        f->ops->write_behind(f);
 }
 BNS_VFS_CALL bns_file_truncate(struct bns_file *f, uint64_t size, struct bns_err *err)
 {

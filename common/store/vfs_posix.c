@@ -189,6 +189,13 @@ static int file_sync(struct bns_file *f, bool data_only, struct bns_err *err)
     return rv == 0 ? BNS_OK : fail_errno(err, p->path, data_only ? "fdatasync" : "fsync");
 }
 
+static void file_write_behind(struct bns_file *f)
+{
+    /* Only starts the writes. It neither waits nor looks at errors, which the sync will report; a
+     * file system that cannot do it leaves all to the sync. */
+    (void)sync_file_range(file_of(f)->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 static int file_truncate(struct bns_file *f, uint64_t size, struct bns_err *err)
 {
     struct posix_file *p = file_of(f);
@@ -229,6 +236,7 @@ static const struct bns_file_ops file_ops = {
     .truncate = file_truncate,
     .size = file_size,
     .close = file_close,
+    .write_behind = file_write_behind,
 };
 
 /* ---- names ----------------------------------------------------------------------------------- */

@@ -90,6 +90,8 @@ struct bns_wal_segment {
 };
 
 struct bns_wal_io {
+    struct bns_env *env;       /* for the worker's own calls only */
+    struct bns_worker *worker; /* NULL at open */
     struct bns_vfs *vfs;
     const char *dir;
     struct bns_wal_segment *segment;

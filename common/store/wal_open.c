@@ -364,6 +364,7 @@ static struct bns_wal *wal_new(struct bns_env *env, const struct bns_wal_config 
     if (cfg->segment_bytes_max == 0)
         w->cfg.segment_bytes_max = WAL_SEGMENT_DEFAULT;
     w->cfg.segment_bytes_max &= ~7u;
+    w->io.env = env;
     w->io.vfs = env->vfs;
     w->io.dir = w->dir;
     w->io.mutant = env->mutant;
@@ -432,6 +433,9 @@ int bns_wal_open(struct bns_env *env, const struct bns_wal_config *cfg, bns_wal_
         rv = bns_worker_new(env, "wal", bns_wal_io_run, &w->io, &w->worker);
         if (rv != BNS_OK)
             rv = bns_err_set(err, rv, "%s: no worker for the log", w->dir);
+        else
+            bns_worker_hold(env, w->worker);
+        w->io.worker = w->worker;
     }
     bns_wal_groups_free(&o.newest);
     bns_wal_reader_close(&o.reader);
