@@ -49,7 +49,11 @@ struct bns_check_cfg {
     bool total_known;  /* bank: else it is what the first read shows */
     bool negative_ok;  /* bank: balances under zero are allowed */
     int64_t total;     /* bank */
+    bool others_write; /* watch: not all writers are in the history */
+    bool expiry;       /* watch: deletes may come from leases that expire */
     uint64_t slack_ns; /* lease: alive this long after its time to live is an anomaly; 0: never */
+    uint32_t
+        drift_ppm; /* lock, lease: how much faster than the clients' a server's clock may run */
 };
 
 /* For the checkers themselves. */

@@ -131,13 +131,13 @@ static const struct {
     const char *kind;
     int (*read)(struct check_reader *r);
 } readers[] = {
-    {"register", read_register},
-    {"append", check_read_append},
-    {"set", check_read_set},
-    {"bank", check_read_bank},
+    {"register", read_register}, {"append", check_read_append}, {"set", check_read_set},
+    {"bank", check_read_bank},   {"watch", check_read_watch},   {"lock", check_read_lock},
+    {"lease", check_read_lease},
 };
 
-const char *const bns_check_kinds[] = {"register", "append", "set", "bank", NULL};
+const char *const bns_check_kinds[] = {"register", "append", "set",   "bank",
+                                       "watch",    "lock",   "lease", NULL};
 
 static const char *name_of(void *arg, uint64_t id)
 {
@@ -150,7 +150,7 @@ static int configure(struct check_reader *r, size_t i)
     struct bns_history_event e = bns_history_at(r->h, i);
     const json_t *total;
     json_t *v;
-    uint64_t slack_ms = r->cfg.slack_ns / 1000000;
+    uint64_t slack_ms = r->cfg.slack_ns / 1000000, drift_ppm = r->cfg.drift_ppm;
     int rv;
 
     if (e.process != -1 || e.type != BNS_HIST_INFO || strcmp(e.f, "config") != 0)
@@ -160,17 +160,24 @@ static int configure(struct check_reader *r, size_t i)
         return rv;
     total = json_object_get(v, "total");
     if ((total != NULL && !json_is_integer(total)) || !check_number(v, "slack_ms", &slack_ms) ||
-        slack_ms > UINT32_MAX)
+        slack_ms > UINT32_MAX || !check_number(v, "drift_ppm", &drift_ppm) || drift_ppm > 1000000)
         rv = bns_verdict_senseless(r->v, "history line %zu: settings that are none", i + 1);
     if (json_is_false(json_object_get(v, "realtime")))
         r->cfg.no_realtime = true;
     if (json_is_true(json_object_get(v, "negative")))
         r->cfg.negative_ok = true;
+    if (json_is_true(json_object_get(v, "others")))
+        r->cfg.others_write = true;
+    if (json_is_true(json_object_get(v, "expiry")))
+        r->cfg.expiry = true;
     if (total != NULL) {
         r->cfg.total_known = true;
         r->cfg.total = json_integer_value(total);
     }
-    r->cfg.slack_ns = slack_ms * 1000000;
+    if (rv == BNS_OK) {
+        r->cfg.slack_ns = slack_ms * 1000000;
+        r->cfg.drift_ppm = (uint32_t)drift_ppm;
+    }
     json_decref(v);
     return rv;
 }

@@ -43,5 +43,8 @@ BNS_MUST_CHECK int check_each(struct check_reader *r, void *arg,
 int check_read_append(struct check_reader *r);
 int check_read_set(struct check_reader *r);
 int check_read_bank(struct check_reader *r);
+int check_read_watch(struct check_reader *r);
+int check_read_lock(struct check_reader *r);
+int check_read_lease(struct check_reader *r);
 
 #endif

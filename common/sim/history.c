@@ -56,8 +56,7 @@ static int reserve(const struct bns_alloc *a, void **array, size_t *cap, size_t 
     return BNS_OK;
 }
 
-/* The number of a text; NULL has 0. */
-static int intern(struct bns_history *h, const char *s, uint32_t *id)
+int bns_history_intern(struct bns_history *h, const char *s, uint32_t *id)
 {
     size_t len = s == NULL ? 0 : strlen(s);
     uint64_t hash = bns_hash(0, s == NULL ? "" : s, len);
@@ -112,7 +111,7 @@ int bns_history_intern_json(struct bns_history *h, const json_t *v, uint32_t *id
     s = json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
     if (s == NULL)
         return BNS_E_NOMEM;
-    rv = intern(h, s, id);
+    rv = bns_history_intern(h, s, id);
     free(s);
     return rv;
 }
@@ -147,10 +146,10 @@ static int add(struct bns_history *h, struct event e, const char *f, const char 
                const json_t *value)
 {
     void *array = h->events;
-    int rv = intern(h, f, &e.f);
+    int rv = bns_history_intern(h, f, &e.f);
 
     if (rv == BNS_OK)
-        rv = intern(h, key, &e.key);
+        rv = bns_history_intern(h, key, &e.key);
     if (rv == BNS_OK)
         rv = bns_history_intern_json(h, value, &e.value);
     if (rv == BNS_OK)
