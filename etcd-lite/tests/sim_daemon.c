@@ -10,6 +10,9 @@
  *         sim_daemon --history FILE         with BNS_SEED: writes what clients asked and were told
  *         sim_daemon --hunt N --start S     hunts N seeds from S on
  *         BNS_MUTANT=22 sim_daemon --hunt 2000   with a planted bug
+ *         sim_daemon --nodes N --clients N --lanes N --keys N --seconds N --faults LIST
+ *                                           smaller than the seed says (sim/limits.h)
+ *         sim_daemon --describe yes         with BNS_SEED: prints the seed as such limits
  */
 /* ctest: timeout=300 */
 #include <setjmp.h>
@@ -25,6 +28,7 @@
 #include <cmocka.h>
 
 #include "daemon.h"
+#include "limits.h"
 #include "sim/trace.h"
 
 #define SEEDS 16
@@ -33,6 +37,11 @@
 struct options {
     uint64_t hunt, start, seed;
     const char *trace, *history;
+    bool describe;
+    struct {
+        const char *name, *value;
+    } limits[8];
+    size_t limits_count;
 };
 
 static uint64_t number(const char *text, uint64_t otherwise)
@@ -228,8 +237,19 @@ static int replay(const struct options *o)
     struct etcd_sim_result r;
     struct bns_trace *t = NULL;
     struct bns_buf trace, history;
+    struct bns_err err;
     bool ok, written = true;
 
+    for (size_t i = 0; i < o->limits_count; i++) {
+        if (etcd_sim_limit(&cfg, o->limits[i].name, o->limits[i].value, &err) == BNS_OK)
+            continue;
+        (void)fprintf(stderr, "sim_daemon: %s\n", err.text);
+        return 2;
+    }
+    if (o->describe) {
+        etcd_sim_describe(&cfg, stdout);
+        return 0;
+    }
     bns_buf_init(&trace, bns_alloc_libc(), FILE_BYTES_MAX);
     bns_buf_init(&history, bns_alloc_libc(), FILE_BYTES_MAX);
     if (o->trace != NULL && bns_trace_new(bns_alloc_libc(), o->seed, 0, &t) != BNS_OK)
@@ -255,6 +275,30 @@ static int replay(const struct options *o)
     return ok && written ? 0 : 1;
 }
 
+/* False: there is no such option, or its value is missing. */
+static bool take_option(struct options *o, const char *name, const char *value)
+{
+    if (value == NULL || strncmp(name, "--", 2) != 0)
+        return false;
+    if (strcmp(name, "--hunt") == 0)
+        o->hunt = number(value, 1000);
+    else if (strcmp(name, "--start") == 0)
+        o->start = number(value, 1);
+    else if (strcmp(name, "--trace") == 0)
+        o->trace = value;
+    else if (strcmp(name, "--history") == 0)
+        o->history = value;
+    else if (strcmp(name, "--describe") == 0)
+        o->describe = true;
+    else if (o->limits_count == sizeof o->limits / sizeof o->limits[0])
+        return false;
+    else {
+        o->limits[o->limits_count].name = name + 2;
+        o->limits[o->limits_count++].value = value;
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -265,15 +309,11 @@ int main(int argc, char **argv)
     };
     struct options o = {.start = 1, .seed = number(getenv("BNS_SEED"), 0)};
 
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (strcmp(argv[i], "--hunt") == 0)
-            o.hunt = number(argv[i + 1], 1000);
-        else if (strcmp(argv[i], "--start") == 0)
-            o.start = number(argv[i + 1], 1);
-        else if (strcmp(argv[i], "--trace") == 0)
-            o.trace = argv[i + 1];
-        else if (strcmp(argv[i], "--history") == 0)
-            o.history = argv[i + 1];
+    for (int i = 1; i < argc; i += 2) {
+        if (take_option(&o, argv[i], argv[i + 1]))
+            continue;
+        (void)fprintf(stderr, "sim_daemon: %s: no such option, or no value behind it\n", argv[i]);
+        return 2;
     }
     if (getenv("BNS_SEED") != NULL)
         return replay(&o);
