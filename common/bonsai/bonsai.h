@@ -49,6 +49,7 @@ struct bonsai_system {
     uint16_t port;    /* of node 1's clients */
     const char *probe_path;
     const char *try_this; /* a command for the user; %u is node 1's port */
+    const char *sim; /* the program that simulates it, beside its executable; NULL: none */
     uint32_t nodes_default;
     /* Fills argv behind argv[0]; strings come from the arena. BNS_E_NOMEM. */
     int (*argv)(const struct bonsai_opts *o, const struct bonsai_node *n, struct bns_arena *a,
@@ -131,5 +132,12 @@ int bonsai_logs(int argc, char **argv);
 int bonsai_ask(int argc, char **argv); /* the verb is probe */
 int bonsai_wal(int argc, char **argv);
 int bonsai_sim(int argc, char **argv); /* sim.c */
+/* Where this executable is, and the systems' and their simulations beside it; in dst. */
+const char *bonsai_own_dir(char *dst, size_t cap);
+
+/* ---- sim_run.c, sim_shrink.c: argv[0] is the verb ---- */
+int bonsai_sim_run(int argc, char **argv);
+int bonsai_sim_replay(int argc, char **argv);
+int bonsai_sim_shrink(int argc, char **argv);
 
 #endif

@@ -17,7 +17,7 @@ static const struct verb {
     {"logs", bonsai_logs, "the ends of the nodes' logs"},
     {"probe", bonsai_ask, "ask one node, here or elsewhere, whether it serves"},
     {"wal", bonsai_wal, "look into a write-ahead log: dump, verify, repair, stat"},
-    {"sim", bonsai_sim, "runs of the simulator: view"},
+    {"sim", bonsai_sim, "runs of the simulator: run, replay, shrink, view"},
     {"supervise", bonsai_supervise_verb, NULL},
 };
 #define VERBS (sizeof verbs / sizeof verbs[0])

@@ -10,6 +10,9 @@ static const struct verb {
     int (*run)(int argc, char **argv);
     const char *help;
 } verbs[] = {
+    {"run", bonsai_sim_run, "many seeds of a system's simulation"},
+    {"replay", bonsai_sim_replay, "one seed again, with its trace"},
+    {"shrink", bonsai_sim_shrink, "the smallest run of a seed that still fails"},
     {"view", bonsai_sim_view, "a trace as one page that draws it and steps through it"},
 };
 #define VERBS (sizeof verbs / sizeof verbs[0])

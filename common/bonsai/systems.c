@@ -84,6 +84,7 @@ const struct bonsai_system bonsai_systems[] = {
         .port = 2379,
         .probe_path = "/health",
         .try_this = "ETCDCTL_API=3 etcdctl --endpoints=" HOST ":%u put greeting hello",
+        .sim = "sim_daemon",
         .nodes_default = 3,
         .argv = etcd_argv,
     },

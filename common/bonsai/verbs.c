@@ -29,8 +29,7 @@ static int complain(const char *verb, const struct bns_err *err)
     return BNS_EXIT_USAGE;
 }
 
-/* Where this executable is: the systems' are beside it. */
-static const char *own_dir(char *dst, size_t cap)
+const char *bonsai_own_dir(char *dst, size_t cap)
 {
     ssize_t n = readlink("/proc/self/exe", dst, cap - 1);
     char *slash;
@@ -210,7 +209,7 @@ static int detach(int argc, char **argv)
 int bonsai_up(int argc, char **argv)
 {
     char dir[PATH_BYTES];
-    struct bonsai_opts o = {.data_dir = "bonsai-data", .bin_dir = own_dir(dir, sizeof dir)};
+    struct bonsai_opts o = {.data_dir = "bonsai-data", .bin_dir = bonsai_own_dir(dir, sizeof dir)};
     char **given = calloc((size_t)argc + 1, sizeof *given);
     int rv;
 
@@ -227,7 +226,7 @@ int bonsai_up(int argc, char **argv)
 int bonsai_supervise_verb(int argc, char **argv)
 {
     char dir[PATH_BYTES];
-    struct bonsai_opts o = {.data_dir = "bonsai-data", .bin_dir = own_dir(dir, sizeof dir)};
+    struct bonsai_opts o = {.data_dir = "bonsai-data", .bin_dir = bonsai_own_dir(dir, sizeof dir)};
     int rv = up_flags(&o, argc, argv);
 
     return rv == -1 ? bonsai_supervise(&o) : rv;
