@@ -209,6 +209,30 @@ class TraceView(unittest.TestCase):
             "return %s.filter((n) => !have.has(parseInt(css[n].slice(1), 16))); })()" % wanted)
         self.assertEqual(found, [], "these colours are not on the canvas")
 
+    def test_a_run_of_whole_daemons_is_drawn(self):
+        """What the simulator writes is what the page reads."""
+        sim = os.path.join(os.path.dirname(BONSAI), "sim_daemon")
+        if not os.path.exists(sim):
+            if os.environ.get("BNS_REQUIRE_ALL") == "1":
+                self.fail(sim + " is missing, and nothing may be skipped")
+            self.skipTest(sim + " is missing")
+        path = os.path.join(self.dir, "run.jsonl")
+        subprocess.run([sim, "--trace", path], env=dict(os.environ, BNS_SEED="0x2b"), check=True,
+                       stdout=subprocess.DEVNULL, timeout=300)
+        with open(path) as f:
+            text = f.read()
+        self.open(text)
+        self.assertEqual(int(self.data()["events"]), text.count("\n") - 1)
+        self.assertEqual(self.text("#seed"), "seed 0x2b")
+        leaders = self.b.js("[...T.text].filter((t, i) => T.kind[i] === K.role && t === 'leader')"
+                            ".length")
+        self.assertEqual(leaders, text.count('"text":"leader"'))
+        self.assertGreater(leaders, 0)
+        self.b.key("PageDown")
+        self.b.key("PageDown")
+        self.assertIn(self.data()["kind"], ("start", "role", "crash", "fault", "pause", "resume"))
+        self.assertEqual(self.b.errors(), [])
+
     def test_a_hundred_thousand_events_stay_quick(self):
         self.open(long_trace(100000))
         self.assertEqual(self.data()["events"], "99999")
