@@ -439,7 +439,7 @@ class Bonsai(unittest.TestCase):
         self.assertEqual(self.up().returncode, 0)
         port = self.status()["console"]
         for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:%d" % port):
-            for path in ("/", "/api/nodes", "/api/logs?node=bonsai", "/metrics"):
+            for path in ("/", "/trace", "/api/nodes", "/api/logs?node=bonsai", "/metrics"):
                 self.assertEqual(self.get(path, Host=host)[0], 403)
         self.assertEqual(self.get("/api/nodes", Host="localhost:%d" % port)[0], 200)
         for path in ("/", "/api/nodes", "/api/logs", "/metrics"):
@@ -451,6 +451,7 @@ class Bonsai(unittest.TestCase):
         with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=DEADLINE_S) as r:
             page, policy = r.read().decode(), r.headers["content-security-policy"]
         self.assertIn("default-src 'none'", policy)
+        self.assertIn(b'id="trace"></script>', self.get("/trace")[1])
         self.assertNotRegex(page.replace("http://www.w3.org/2000/svg", ""), r"https?://")
 
     def test_the_consoles_port_is_chosen_and_a_taken_one_named(self):

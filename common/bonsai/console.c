@@ -32,7 +32,7 @@ struct bonsai_console {
     size_t waiters_count;
     struct bonsai_event events[BONSAI_EVENTS_MAX];
     uint64_t events_last;
-    struct bns_http_route routes[5];
+    struct bns_http_route routes[6];
 };
 
 /* ---- who may ask ----------------------------------------------------------------------------- */
@@ -201,17 +201,26 @@ static void on_metrics(void *arg, struct bns_http_req *q)
 }
 
 /* ---- what needs no fan-out ------------------------------------------------------------------- */
-static void on_page(void *arg, struct bns_http_req *q)
+static void reply_page(struct bns_http_req *q, struct bns_slice page)
 {
-    struct bns_slice page = bonsai_console_page();
-
-    (void)arg;
     if (!admit(q))
         return;
     if (bns_http_set_header(q, "content-type", BNS_LIT("text/html; charset=utf-8")) != BNS_OK)
         bns_http_reply_text(q, 503, "out of memory\n");
     else
         bns_http_reply_slices(q, 200, &page, 1, NULL, NULL);
+}
+
+static void on_page(void *arg, struct bns_http_req *q)
+{
+    (void)arg;
+    reply_page(q, bonsai_console_page());
+}
+
+static void on_trace(void *arg, struct bns_http_req *q)
+{
+    (void)arg;
+    reply_page(q, bonsai_trace_view_page());
 }
 
 static void on_health(void *arg, struct bns_http_req *q)
@@ -293,9 +302,10 @@ int bonsai_console_new(const struct bonsai_console_config *cfg, struct bonsai_co
     c->routes[2] = (struct bns_http_route){"GET", "/api/logs", on_logs, c, 0, false, false};
     c->routes[3] = (struct bns_http_route){"GET", "/metrics", on_metrics, c, 0, false, false};
     c->routes[4] = (struct bns_http_route){"GET", "/healthz", on_health, c, 0, false, false};
+    c->routes[5] = (struct bns_http_route){"GET", "/trace", on_trace, c, 0, false, false};
     rv = bns_http_server_new(c->env, &http, &c->server);
     if (rv == BNS_OK)
-        rv = bns_http_server_routes(c->server, c->routes, 5);
+        rv = bns_http_server_routes(c->server, c->routes, 6);
     if (rv != BNS_OK) {
         (void)bns_err_set(err, rv, "no memory for the console");
         goto fail;

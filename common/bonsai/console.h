@@ -3,6 +3,7 @@
  *     /            the page (console.html): one file, no build step, nothing from elsewhere
  *     /api/nodes   what runs, and the numbers of the nodes' own /metrics
  *     /api/logs    lines of one log: ?node=etcd-lite-n1&after=OFFSET (console_logs.c)
+ *     /trace       the page of `sim view`, empty: it opens a trace
  *     /metrics     of all nodes, as one text (app/federate.h)
  *     /healthz     200 "ok": the supervisor's loop turns
  *
