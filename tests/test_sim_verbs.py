@@ -142,7 +142,9 @@ class Verbs(unittest.TestCase):
         os.remove(self.path("sim_daemon"))
         os.symlink(SIM, self.path("sim_daemon"))
         found = self.sim("run", "etcd-lite", "--seeds", "300", code=1, BNS_MUTANT="2")
-        seed = re.search(r"^seed (0x[0-9a-f]+): ", found.stderr, re.M).group(1)
+        seed = re.search(r"^seed (0x[0-9a-f]+): ", found.stderr, re.M)
+        self.assertTrue(seed, found.stderr)
+        seed = seed.group(1)
         r = self.sim("shrink", "etcd-lite", seed, "--tries", "12", BNS_MUTANT="2")
         command = r.stdout.splitlines()[-1].split()
         self.assertEqual(command[:6], ["BNS_MUTANT=2", "bonsai", "sim", "replay", "etcd-lite",
