@@ -148,7 +148,7 @@ static void on_no_leader(void *arg)
 
 void etcd_watch_leader(struct etcd_server *s)
 {
-    if (s->leader != 0)
+    if (s->leader != 0 || s->stopping)
         bns_timer_stop(s->env, &s->leaderless);
     else if (s->leaderless.node.pos == 0)
         bns_timer_start(s->env, &s->leaderless,

@@ -2,10 +2,11 @@
  *
  * There is one way from an event to a client, whether it is live or old. A watch has two numbers:
  * `next`, the first revision that may hold an event that it has not been sent, and `newest`, the
- * newest revision known to hold one. It is behind when newest >= next; then it stands in a queue,
- * and the pump (watch_sync.c) gets a batch of events for it: from memory when it is a little
- * behind, from the store when more. A new revision only raises `newest` of those whom it concerns.
- * So there is no moment at which a watch changes from "catching up" to "live", and none at which
+ * newest revision known to hold one (its own, for history; its target's, for what came since). It
+ * is behind when newest >= next; then it stands in a queue, and the pump (watch_sync.c) gets a batch
+ * of events for it: from memory when it is a little behind, from the store when more. A new
+ * revision only raises `newest` of the targets that it concerns, and queues those of their watches
+ * that were not behind yet. So there is no moment at which a watch changes from "catching up" to "live", and none at which
  * an event could fall between.
  *
  *   created at S  ->  next = S, newest = the store's revision (or less than next: nothing yet)
@@ -130,14 +131,15 @@ void etcd_watch_kick(struct etcd_watch_hub *h)
 
 /* ---- watches -------------------------------------------------------------------------------- */
 
-void etcd_watch_refresh(struct etcd_watch *w)
+static void set_behind(struct etcd_watch *w, bool behind)
 {
     struct etcd_watch_hub *h = w->stream->hub;
-    bool behind = w->newest >= w->next;
 
     if (behind == w->behind)
         return;
     w->behind = behind;
+    bns_list_del(&w->of_target);
+    bns_list_push(behind ? &w->target->waiting : &w->target->watches, &w->of_target);
     if (behind) {
         h->behind++;
         w->stream->behind++;
@@ -145,6 +147,16 @@ void etcd_watch_refresh(struct etcd_watch *w)
         h->behind--;
         w->stream->behind--;
     }
+}
+
+void etcd_watch_refresh(struct etcd_watch *w)
+{
+    const struct etcd_watch_target *t = w->target;
+    bool behind = w->newest >= w->next;
+
+    behind = behind || (!w->no_put && t->newest[0] >= w->next);
+    behind = behind || (!w->no_delete && t->newest[1] >= w->next);
+    set_behind(w, behind);
 }
 
 static void set_future(struct etcd_watch *w, bool future)
@@ -190,14 +202,13 @@ void etcd_watch_end_events(struct etcd_watch *w)
 
     if (t == NULL)
         return;
-    w->newest = w->next - 1;
-    etcd_watch_refresh(w);
+    set_behind(w, false);
     set_future(w, false);
     bns_list_del(&w->work);
     bns_list_del(&w->due);
     bns_list_del(&w->of_target);
     w->target = NULL;
-    if (bns_list_empty(&t->watches))
+    if (bns_list_empty(&t->watches) && bns_list_empty(&t->waiting))
         drop_target(w->stream->hub, t);
 }
 
@@ -416,7 +427,7 @@ static struct etcd_watch *add(struct etcd_watch_stream *s,
     w->id = choose_id(s, r->watch_id);
     if (bns_hmap_insert(&s->watches, &w->by_id, bns_hash_u64(h->index.seed, (uint64_t)w->id)) !=
         BNS_OK) {
-        if (bns_list_empty(&w->target->watches))
+        if (bns_list_empty(&w->target->watches) && bns_list_empty(&w->target->waiting))
             drop_target(h, w->target);
         goto fail;
     }
@@ -527,18 +538,16 @@ static void tell_target(void *arg, struct etcd_watch_target *t)
 {
     const struct row_told *x = arg;
 
+    t->newest[x->dead] = x->main;
     BNS_LIST_EACH(n, &t->watches)
     {
         struct etcd_watch *w = BNS_CONTAINER(n, struct etcd_watch, of_target);
         if (x->main < w->next || (x->dead ? w->no_delete : w->no_put))
             continue;
-        if (!w->behind) {
-            w->next = x->main;
-            bns_list_push(&x->hub->queue, &w->work);
-        }
-        w->newest = x->main;
+        w->next = x->main; /* it has been sent all: nothing lies in between */
+        bns_list_push(&x->hub->queue, &w->work);
         set_future(w, false);
-        etcd_watch_refresh(w);
+        set_behind(w, true);
     }
 }
 

@@ -15,7 +15,9 @@ struct etcd_watch_target {
     struct bns_hnode node;                        /* a key: index->keys */
     struct etcd_watch_target *left, *right, *top; /* a range: a treap; top = the furthest end */
     uint64_t prio;
-    struct bns_list watches;
+    struct bns_list watches; /* that have been sent all */
+    struct bns_list waiting; /* that are behind */
+    int64_t newest[2];       /* revision of the newest put, of the newest delete */
     struct bns_slice key, end;
     bool range, open; /* open: no end */
 };
@@ -59,18 +61,20 @@ const struct etcd_row *etcd_recent_at(const struct etcd_recent *r, size_t i);   
 struct bns_rcbuf *etcd_recent_find(const struct etcd_recent *r, int64_t main, uint32_t sub);
 
 /* ---- watches and streams (watch.c) ---------------------------------------------------------- */
-/* Behind <=> newest >= next. Every matching event below `next` has been sent. */
+/* Every matching event below `next` has been sent. Behind <=> newest >= next, or the target's
+ * newest event that w wants is: so an event on a target whose watches are all behind costs nothing
+ * for each of them. */
 struct etcd_watch {
     struct bns_hnode by_id;    /* stream->watches */
     struct bns_list all;       /* stream->all */
-    struct bns_list of_target; /* target->watches */
+    struct bns_list of_target; /* target->watches or ->waiting */
     struct bns_list work;      /* hub->queue, hub->stalled, stream->blocked, batch->watches */
     struct bns_list due;       /* hub->due */
     struct etcd_watch_stream *stream;
     struct etcd_watch_target *target; /* NULL: it was told that it is compacted */
     int64_t id;
     int64_t next;   /* the first revision that may hold an event not sent */
-    int64_t newest; /* the newest revision known to hold one */
+    int64_t newest; /* up to here, history may hold one */
     uint64_t due_ns;
     bool behind;
     bool future; /* the store has not reached its start revision */
@@ -154,7 +158,7 @@ struct etcd_watch_hub {
 };
 
 /* watch.c */
-void etcd_watch_refresh(struct etcd_watch *w); /* next or newest has changed */
+void etcd_watch_refresh(struct etcd_watch *w);    /* next or newest has changed */
 void etcd_watch_end_events(struct etcd_watch *w); /* compacted: the id is all that is left of it */
 void etcd_watch_fail(struct etcd_watch_stream *s, int status, const char *text);
 void etcd_watch_kick(struct etcd_watch_hub *h); /* the pump runs in the next turn */

@@ -177,6 +177,7 @@ static struct etcd_watch_target *make(struct etcd_watch_index *ix,
     t->end.ptr = bytes + like->key.len;
     t->top = t;
     bns_list_init(&t->watches);
+    bns_list_init(&t->waiting);
     return t;
 }
 
@@ -207,6 +208,7 @@ struct etcd_watch_target *etcd_watch_target(struct etcd_watch_index *ix, struct 
 void etcd_watch_target_drop(struct etcd_watch_index *ix, struct etcd_watch_target *t)
 {
     BNS_ASSERT(bns_list_empty(&t->watches));
+    BNS_ASSERT(bns_list_empty(&t->waiting));
     if (t->range)
         ix->ranges = take_out(ix->ranges, t);
     else
