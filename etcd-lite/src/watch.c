@@ -3,11 +3,11 @@
  * There is one way from an event to a client, whether it is live or old. A watch has two numbers:
  * `next`, the first revision that may hold an event that it has not been sent, and `newest`, the
  * newest revision known to hold one (its own, for history; its target's, for what came since). It
- * is behind when newest >= next; then it stands in a queue, and the pump (watch_sync.c) gets a batch
- * of events for it: from memory when it is a little behind, from the store when more. A new
+ * is behind when newest >= next; then it stands in a queue, and the pump (watch_sync.c) gets a
+ * batch of events for it: from memory when it is a little behind, from the store when more. A new
  * revision only raises `newest` of the targets that it concerns, and queues those of their watches
- * that were not behind yet. So there is no moment at which a watch changes from "catching up" to "live", and none at which
- * an event could fall between.
+ * that were not behind yet. So there is no moment at which a watch changes from "catching up" to
+ * "live", and none at which an event could fall between.
  *
  *   created at S  ->  next = S, newest = the store's revision (or less than next: nothing yet)
  *   revision R    ->  newest = R; when it was not behind, next = R too: nothing lies in between
