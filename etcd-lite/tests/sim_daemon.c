@@ -11,7 +11,7 @@
  *         sim_daemon --hunt N --start S     hunts N seeds from S on
  *         BNS_MUTANT=22 sim_daemon --hunt 2000   with a planted bug
  *         sim_daemon --nodes N --clients N --lanes N --keys N --seconds N --faults LIST
- *                                           smaller than the seed says (sim/limits.h)
+ *                                           smaller than the seed says (sim/sim_limits.h)
  *         sim_daemon --describe yes         with BNS_SEED: prints the seed as such limits
  */
 /* ctest: timeout=300 */
@@ -28,7 +28,7 @@
 #include <cmocka.h>
 
 #include "daemon.h"
-#include "limits.h"
+#include "sim_limits.h"
 #include "sim/trace.h"
 
 #define SEEDS 16

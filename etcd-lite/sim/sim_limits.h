@@ -1,4 +1,4 @@
-/* limits.h - a run of a seed, made smaller: fewer nodes and clients, less time, fewer faults.
+/* sim_limits.h - a run of a seed, made smaller: fewer nodes and clients, less time, fewer faults.
  *
  * A seed that fails is easier to understand when less happens in it. Each limit only takes away
  * from what etcd_sim_swarm() drew. The run is another one, with its own trace; that it still fails
@@ -6,8 +6,8 @@
  *
  * Thread: any. Memory: nothing is kept.
  */
-#ifndef ETCD_SIM_LIMITS_H
-#define ETCD_SIM_LIMITS_H
+#ifndef ETCD_SIM_SIM_LIMITS_H
+#define ETCD_SIM_SIM_LIMITS_H
 
 #include <stdio.h>
 

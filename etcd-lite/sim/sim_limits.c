@@ -1,9 +1,10 @@
-/* limits.c - which numbers of a configuration may be made smaller, and which rates are which fault.
+/* sim_limits.c - which numbers of a configuration may be made smaller, and which rates are which
+ * fault.
  *
  * A fault is a rate, or several that belong together, in the configuration; leaving it out sets
  * them to 0.
  */
-#include "limits.h"
+#include "sim_limits.h"
 
 #include <stddef.h>
 #include <stdlib.h>
