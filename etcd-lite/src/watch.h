@@ -26,8 +26,8 @@
 #define ETCD_WATCHES_MAX 4000000u /* of one member */
 
 /* Planted bugs (BNS_MUTANT). */
-#define ETCD_MUTANT_WATCH_GAP 24      /* caught up = up to now, not up to what was read */
-#define ETCD_MUTANT_WATCH_PROGRESS 26 /* progress is told to who has events to come */
+#define ETCD_MUTANT_WATCH_GAP 33      /* caught up = up to now, not up to what was read */
+#define ETCD_MUTANT_WATCH_PROGRESS 34 /* progress is told to who has events to come */
 
 /* How a stream sends. `arg` is the transport's. */
 struct etcd_watch_out {
