@@ -55,8 +55,8 @@ def watch(language, endpoints, *more):
     return (node("watch.js") if language == "node" else python("watch.py")) + [endpoints, *more]
 
 
-def run(command, timeout=120):
-    r = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+def run(command, timeout=120, env=None):
+    r = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)
     assert r.returncode == 0, f"{command}\n{r.stdout}\n{r.stderr}"
     return r.stdout
 

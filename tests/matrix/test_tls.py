@@ -10,8 +10,9 @@ import tempfile
 
 import pytest
 
+import programs
 from certs import Authority
-from cluster import Cluster, wait_for
+from cluster import BIN, Cluster, wait_for
 from conftest import need
 
 
@@ -80,6 +81,47 @@ def test_etcdctl(size, request):
     assert c.ctl("get", "a") == "a\n1\n"
     assert c.ctl("endpoint", "health").count("is healthy") == 0  # it says so on stderr
     assert len(c.ctl("member", "list").splitlines()) == size
+
+
+def environment(pki):
+    t = pki.tls()
+    return {**os.environ, "ETCDCTL_CACERT": t["ca"], "ETCDCTL_CERT": t["cert"],
+            "ETCDCTL_KEY": t["key"]}
+
+
+def kvtxn(language, endpoints, pki):
+    if language == "go":
+        command = [programs.go("kvtxn"), "-endpoints", endpoints]
+    else:
+        command = programs.node("kvtxn.js") + [endpoints]
+    return programs.run(command, env=environment(pki))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("language", ["go", "node"])
+def test_programs(language, size, pki, request):
+    c = request.getfixturevalue("one" if size == 1 else "three")
+    assert "PASS" in kvtxn(language, c.endpoints, pki)
+
+
+PYTHON = """
+import sys, etcd3
+host, port = sys.argv[1].split(":")
+c = etcd3.client(host=host, port=int(port), timeout=10, ca_cert=sys.argv[2], cert_cert=sys.argv[3],
+                 cert_key=sys.argv[4])
+c.put("py/a", "1")
+assert c.get("py/a")[0] == b"1"
+print("PASS")
+"""
+
+
+def test_python_client(pki, one):
+    python = "/usr/bin/python3"
+    if subprocess.run([python, "-c", "import etcd3"], capture_output=True).returncode != 0:
+        need("python3-etcd3", "the Python client")
+    t = pki.tls()
+    assert "PASS" in programs.run([python, "-c", PYTHON, one.nodes[0].endpoint, t["ca"],
+                                   t["cert"], t["key"]])
 
 
 def test_who_has_no_good_certificate_is_refused(pki, one):
@@ -172,13 +214,195 @@ def served(node):
     return r.stdout[begin:r.stdout.index("-----END CERTIFICATE-----")]
 
 
-def test_members_refuse_a_stranger_and_elect_again(three):
+def test_a_leader_is_lost_under_clients_on_tls(pki, three):
+    reg = subprocess.Popen([programs.go("register"), "-endpoints", three.endpoints, "-seconds",
+                            "5"], stdout=subprocess.PIPE, text=True, env=environment(pki))
     leader = wait_for("a leader", three.leader)
     leader.kill()
     wait_for("another leader", three.leader)
     living = [n for n in three.nodes if n.process is not None]
     for n in living:
         wait_for("healthy", n.healthy)
-        assert three.ctl("put", "k", n.name, endpoint=n.endpoint) == "OK\n"
+        assert "PASS" in kvtxn("go", n.endpoint, pki)
+    assert "PASS" in kvtxn("node", ",".join(n.endpoint for n in living), pki)
+    out, _ = reg.communicate(timeout=120)
+    assert reg.returncode == 0, out
     leader.start()
     wait_for("healthy again", leader.healthy)
+
+
+def test_members_refuse_a_stranger(pki):
+    """A member whose certificate another CA signed: the others go on without it."""
+    cert, key = pki.pair("server")
+    bad, bad_key = pki.pair("unknown")
+    common = ["--peer-client-cert-auth", "--peer-trusted-ca-file", pki.ca.ca]
+    c = Cluster(3, peer_tls=True, flags=common)
+    try:
+        for n in c.nodes[:2]:
+            n.start("--peer-cert-file", cert, "--peer-key-file", key)
+        third = c.nodes[2]
+        third.start("--peer-cert-file", bad, "--peer-key-file", bad_key)
+        for n in c.nodes[:2]:
+            wait_for("healthy", n.healthy)
+        wait_for("the stranger is refused",
+                 lambda: any("rejected connection" in read(n.log) for n in c.nodes[:2]))
+        with pytest.raises((OSError, AssertionError)):
+            assert third.healthy()
+        third.kill()
+        third.start("--peer-cert-file", cert, "--peer-key-file", key)
+        wait_for("healthy with the right one", third.healthy)
+    finally:
+        c.close()
+
+
+def test_members_take_new_certificates(pki):
+    """The files of all members change while they talk; a member that restarts is let in."""
+    pki.ca.issue("peers")
+    flags = ["--peer-cert-file", pki.ca.path("peers.pem"), "--peer-key-file",
+             pki.ca.path("peers.key"), "--peer-client-cert-auth", "--peer-trusted-ca-file",
+             pki.ca.path("trust.pem")]
+    shutil.copy(pki.ca.ca, pki.ca.path("trust.pem"))
+    with Cluster(3, peer_tls=True, flags=flags) as c:
+        # from one CA to another: first both are trusted, then the certificates change
+        with open(pki.ca.path("trust.pem"), "a") as f:
+            f.write(read(pki.other.ca))
+        n = c.nodes[2]
+        pki.other.issue("peers")
+        for name in ("peers.key", "peers.pem"):
+            os.replace(pki.other.path(name), pki.ca.path(name))
+        n.kill()
+        n.start()
+        wait_for("healthy with the new certificate", n.healthy)
+        reloads = 'bns_tls_reloads_total{name="peer",result="ok"}'
+        wait_for("taken by the others",
+                 lambda: all(reloads + " 0" not in x.get("/metrics") for x in c.nodes[:2]))
+        assert c.ctl("put", "a", "1") == "OK\n"
+
+
+def test_common_name_of_members(pki):
+    pki.ca.issue("member", cn="member.example")
+    flags = ["--peer-cert-file", pki.ca.path("member.pem"), "--peer-key-file",
+             pki.ca.path("member.key"), "--peer-client-cert-auth", "--peer-trusted-ca-file",
+             pki.ca.ca, "--peer-cert-allowed-cn", "member.example"]
+    with Cluster(3, peer_tls=True, flags=flags) as c:
+        assert c.ctl("put", "a", "1") == "OK\n"
+
+
+def refused(*flags, **env):
+    """(exit code, stderr) of a member that must not start."""
+    with tempfile.TemporaryDirectory() as d:
+        r = subprocess.run([os.path.join(BIN, "etcd-lite"), "--data-dir", d + "/d", *flags],
+                           capture_output=True, text=True, timeout=20,
+                           env={**os.environ, **env})
+        return r.returncode, r.stderr
+
+
+HTTPS = ["--listen-client-urls", "https://127.0.0.1:0", "--advertise-client-urls",
+         "https://127.0.0.1:0"]
+
+
+def test_wrong_flags_have_etcds_words(pki):
+    cert, key = pki.pair("server")
+    wrong = pki.ca.path("client.key")
+    pair = ["--cert-file", cert, "--key-file", key]
+    for flags, text in (
+            ([], "TLS key/cert (--cert-file, --key-file) must be provided for client url "
+                 "https://127.0.0.1:0 with HTTPS scheme"),
+            (["--cert-file", cert], f"KeyFile and CertFile must both be present[key: , "
+                                    f"cert: {cert}]"),
+            (["--cert-file", cert, "--key-file", wrong],
+             "tls: private key does not match public key"),
+            (["--cert-file", "none.pem", "--key-file", key], "none.pem: no such file"),
+            (pair + ["--trusted-ca-file", "none.pem"], "none.pem: no such file"),
+            (pair + ["--cipher-suites", "FOO"], 'unexpected TLS cipher suite "FOO"'),
+            (pair + ["--tls-min-version", "TLS1.1"], 'unexpected TLS version "TLS1.1"'),
+            (pair + ["--tls-min-version", "TLS1.3", "--tls-max-version", "TLS1.2"],
+             "min version (TLS1.3) is greater than max version (TLS1.2)"),
+    ):
+        code, err = refused(*HTTPS, *flags)
+        assert (code, text in err) == (3, True), (flags, code, err)
+        assert len(err.splitlines()) == 1, err
+    peer = "https://127.0.0.1:0"
+    code, err = refused("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                        "--initial-cluster", "default=" + peer)
+    assert code == 3 and "KeyFile and CertFile are not presented" in err
+
+
+def test_mixed_urls_and_the_configuration_file(pki):
+    """One member listens with TLS and without; its certificates stand in etcd's sections."""
+    cert, key = pki.pair("server")
+    c = Cluster(1, tls=pki.tls())
+    n = c.nodes[0]
+    plain = c.ports[1]
+    path = os.path.join(c.dir, "etcd.conf.yml")
+    with open(path, "w") as f:
+        f.write(f"""name: n1
+data-dir: {n.dir}
+listen-client-urls: {n.url},http://127.0.0.1:{plain}
+advertise-client-urls: {n.url}
+client-transport-security:
+  cert-file: {cert}
+  key-file: {key}
+  client-cert-auth: true
+  trusted-ca-file: {pki.ca.ca}
+cipher-suites: TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+log-level: warn
+""")
+    try:
+        with open(n.log, "ab") as log:
+            n.process = subprocess.Popen([os.path.join(BIN, "etcd-lite"), "--config-file", path],
+                                         stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        wait_for("healthy", n.healthy)
+        assert "ignoring key and cert files" in read(n.log)
+        assert c.ctl("put", "a", "1") == "OK\n"
+        c.tls = None
+        assert c.ctl("get", "a", endpoint=f"127.0.0.1:{plain}") == "a\n1\n"
+        assert etcdctl(c, "--cacert", pki.ca.ca) != 0
+        r = subprocess.run(["openssl", "s_client", "-connect", n.endpoint, "-tls1_2", "-cert",
+                            pki.pair("client")[0], "-key", pki.pair("client")[1]],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        assert "ECDHE-ECDSA-AES256-GCM-SHA384" in r.stdout
+    finally:
+        c.close()
+
+
+def test_variables(pki):
+    cert, key = pki.pair("server")
+    code, err = refused(*HTTPS, ETCD_CERT_FILE=cert, ETCD_KEY_FILE="none.key")
+    assert code == 3 and "none.key: no such file" in err
+    code, err = refused(*HTTPS, ETCD_CERT_FILE=cert, ETCD_KEY_FILE=key,
+                        ETCD_TRUSTED_CA_FILE="none.pem", ETCD_CLIENT_CERT_AUTH="true")
+    assert code == 3 and "none.pem: no such file" in err
+
+
+def test_renegotiation_is_refused(pki, one):
+    n = one.nodes[0]
+    cert, key = pki.pair("client")
+    r = subprocess.run(["openssl", "s_client", "-connect", n.endpoint, "-tls1_2", "-CAfile",
+                        pki.ca.ca, "-cert", cert, "-key", key], input="R\n", text=True,
+                       capture_output=True, timeout=20)
+    assert "no renegotiation" in r.stderr
+    wait_for("counted", lambda: n.metric("bns_tls_renegotiations_total") >= 1)
+    assert one.ctl("put", "after", "1") == "OK\n"
+
+
+def test_a_thousand_half_finished_handshakes_stop_nobody(one):
+    n = one.nodes[0]
+    crowd = []
+    try:
+        before = n.rss_kib()
+        for i in range(1200):
+            s = socket.create_connection((n.host, n.client), timeout=10)
+            if i % 2:
+                s.sendall(bytes.fromhex("1603010200010001fc0303"))
+            crowd.append(s)
+        assert one.ctl("put", "in the crowd", "1") == "OK\n"
+        open_now = next(float(line.rsplit(" ", 1)[1]) for line in n.get("/metrics").splitlines()
+                        if line.startswith("bns_tls_handshakes_open"))
+        assert 1000 <= open_now <= 1024
+        assert n.rss_kib() - before < 64 * 1024
+    finally:
+        for s in crowd:
+            s.close()
+    wait_for("all of them are forgotten",
+             lambda: n.metric("bns_tls_handshakes_open") <= 1)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"bonsai/clients/dial"
+
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -31,10 +33,7 @@ func main() {
 	endpoints := flag.String("endpoints", "", "host:port, separated by commas")
 	prefix := flag.String("prefix", "go/", "keys of this run")
 	flag.Parse()
-	c := must(clientv3.New(clientv3.Config{
-		Endpoints:   strings.Split(*endpoints, ","),
-		DialTimeout: 5 * time.Second,
-	}))
+	c := must(clientv3.New(dial.Config(strings.Split(*endpoints, ","), 5*time.Second)))
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()

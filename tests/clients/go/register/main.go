@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"bonsai/clients/dial"
+
 	"github.com/anishathalye/porcupine"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -107,7 +109,7 @@ func main() {
 			defer wg.Done()
 			rnd := rand.New(rand.NewSource(*seed*1000 + int64(p)))
 			// one endpoint each, so that every member is read and written directly
-			c, err := clientv3.New(clientv3.Config{Endpoints: eps[p%len(eps) : p%len(eps)+1], DialTimeout: time.Second})
+			c, err := clientv3.New(dial.Config(eps[p%len(eps):p%len(eps)+1], time.Second))
 			if err != nil {
 				fmt.Fprintln(os.Stderr, "FAIL:", err)
 				os.Exit(1)
