@@ -234,6 +234,17 @@ static void look_good(struct bns_tls *t, struct bns_tls_look *k)
 
 static void look_start(struct bns_tls *t);
 
+/* The task holds the struct too: who frees the env next would leave it. */
+static void tell_stopped(struct bns_tls *t)
+{
+    void (*done)(void *arg) = t->on_stopped;
+
+    if (done == NULL || t->look != NULL || t->turn_posted)
+        return;
+    t->on_stopped = NULL;
+    done(t->on_stopped_arg);
+}
+
 static void look_done(struct bns_job *j)
 {
     struct bns_tls_look *k = BNS_CONTAINER(j, struct bns_tls_look, job);
@@ -246,15 +257,11 @@ static void look_done(struct bns_job *j)
         look_good(t, k);
     bns_tls_ctx_free(&k->ctx);
     bns_free(t->env->alloc, k);
-    if (t->stopped) {
-        if (t->on_stopped != NULL)
-            t->on_stopped(t->on_stopped_arg);
-        t->on_stopped = NULL;
-    } else if (t->look_again) {
+    if (t->look_again && !t->stopped)
         look_start(t);
-    }
     if (!bns_list_empty(&t->waiting))
         bns_tls_kick(t);
+    tell_stopped(t);
     bns_tls_unref(t);
 }
 
@@ -287,12 +294,9 @@ void bns_tls_reload(struct bns_tls *t)
 void bns_tls_stop(struct bns_tls *t, void (*done)(void *arg), void *arg)
 {
     t->stopped = true;
-    if (t->look == NULL) {
-        done(arg);
-        return;
-    }
     t->on_stopped = done;
     t->on_stopped_arg = arg;
+    tell_stopped(t);
 }
 
 /* ---- turns ----------------------------------------------------------------------------------- */
@@ -331,6 +335,7 @@ static void on_turn(struct bns_task *task)
     bns_list_splice(&now, &t->dirty);
     while ((n = bns_list_pop(&now)) != NULL)
         bns_tls_stream_turn(BNS_CONTAINER(n, struct bns_tls_stream, dirty));
+    tell_stopped(t);
     bns_tls_unref(t);
 }
 

@@ -51,9 +51,11 @@ BNS_MUST_CHECK int bns_tls_new(struct bns_env *env, const struct bns_tls_config 
  * connection comes and the last look was a second ago; that connection waits for the look. A
  * broken file leaves the old certificates in force, with an error in the log. */
 void bns_tls_reload(struct bns_tls *t);
-/* Runs done, in this call or later, when no look at the files is under way, and starts no more. */
+/* Runs done, in this call or later, when no look at the files is under way and what streams have
+ * written in this turn is encrypted; looks no more. */
 void bns_tls_stop(struct bns_tls *t, void (*done)(void *arg), void *arg);
-/* After bns_tls_stop(), or when the process ends. Streams may outlive it. NULL is fine. */
+/* After bns_tls_stop(), or when the process ends; before the env is freed. Streams may outlive it.
+ * NULL is fine. */
 void bns_tls_free(struct bns_tls *t);
 
 /* ---- listeners ------------------------------------------------------------------------------- */

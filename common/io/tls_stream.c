@@ -311,6 +311,16 @@ static size_t tls_queued(const struct bns_stream *base)
     return s->queued + bns_stream_queued(s->under);
 }
 
+/* Closing, and all is encrypted: say so to the other side, and close below. */
+static void finish_close(struct bns_tls_stream *s)
+{
+    if (s->state != BNS_TLS_CLOSING || !bns_list_empty(&s->out))
+        return;
+    ERR_clear_error();
+    (void)SSL_shutdown(s->ssl); /* close_notify; the answer is not waited for */
+    bns_tls_broken(s, BNS_OK);
+}
+
 static void flush(struct bns_tls_stream *s)
 {
     struct bns_list *n;
@@ -325,11 +335,7 @@ static void flush(struct bns_tls_stream *s)
         if (s->ev.on_writable != NULL)
             s->ev.on_writable(s->arg);
     }
-    if (s->state == BNS_TLS_CLOSING && bns_list_empty(&s->out)) {
-        ERR_clear_error();
-        (void)SSL_shutdown(s->ssl); /* close_notify; the answer is not waited for */
-        bns_tls_broken(s, BNS_OK);
-    }
+    finish_close(s);
 }
 
 static int tls_write(struct bns_stream *base, const struct bns_slice *v, size_t n,
@@ -573,7 +579,10 @@ static void tls_close(struct bns_stream *base)
     }
     s->state = BNS_TLS_CLOSING;
     bns_timer_start(s->t->env, &s->timer, bns_now_ns(s->t->env) + CLOSE_NS);
-    bns_tls_mark(s);
+    encrypt(s); /* what fits below, at once: the loop may be about to end */
+    finish_close(s);
+    if (s->state == BNS_TLS_CLOSING)
+        bns_tls_mark(s);
 }
 
 static void tls_reset(struct bns_stream *base)
