@@ -175,6 +175,11 @@ static void on_signal(void *arg, int signo)
 {
     struct bns_daemon *d = arg;
 
+    if (signo == SIGHUP && !d->draining && d->ops->reload != NULL && d->ops->reload(d, d->arg)) {
+        BNS_LOG(&d->log, BNS_LOG_INFO, "daemon", "signal: reading files again",
+                BNS_I64("signal", signo));
+        return;
+    }
     BNS_LOG(&d->log, BNS_LOG_INFO, "daemon", d->draining ? "signal: stopping" : "signal: draining",
             BNS_I64("signal", signo));
     if (!d->draining) {

@@ -1,8 +1,8 @@
 /* daemon.h - the frame that every daemon runs in.
  *
  *     parse (cli.h, config.h)  ->  lock the data directory  ->  start  ->  READY  ->  run
- *     SIGTERM, SIGINT, and SIGHUP (the terminal is gone): drain, at most drain_ns, then stop; a
- *     second one: stop at once
+ *     SIGTERM, SIGINT, and SIGHUP (the terminal is gone) unless the daemon takes it to read its
+ *     files again: drain, at most drain_ns, then stop; a second one: stop at once
  *     SIGABRT (an assertion): backtrace on stderr, exit 70. SIGPIPE is ignored.
  *
  * READY is one line on stdout: "READY etcd-lite pid=4711 client=127.0.0.1:2379 ...". With a ports
@@ -33,6 +33,8 @@ struct bns_daemon_ops {
      * the process: work may be under way, and the process ends at once. Not called when start
      * failed. May be NULL. */
     void (*stop)(struct bns_daemon *d, void *arg);
+    /* SIGHUP: read files again. False, or NULL: there are none, SIGHUP is as SIGTERM. */
+    bool (*reload)(struct bns_daemon *d, void *arg);
 };
 
 struct bns_daemon_config {

@@ -447,7 +447,7 @@ static void stop(struct bns_daemon *d, void *arg)
 int bonsai_supervise(const struct bonsai_opts *o)
 {
     static struct supervisor s; /* too large for a stack; one a process */
-    static const struct bns_daemon_ops ops = {start, drain, stop};
+    static const struct bns_daemon_ops ops = {.start = start, .drain = drain, .stop = stop};
     const struct bns_daemon_config cfg = {
         .program = "bonsai",
         .data_dir = o->data_dir,

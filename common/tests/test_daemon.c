@@ -64,7 +64,7 @@ static void stop(struct bns_daemon *d, void *arg)
 
 static int child(char **argv)
 {
-    static const struct bns_daemon_ops ops = {start, drain, stop};
+    static const struct bns_daemon_ops ops = {.start = start, .drain = drain, .stop = stop};
     struct bns_daemon_config cfg = {
         .program = "test-daemon",
         .data_dir = argv[2],

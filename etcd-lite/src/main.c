@@ -61,6 +61,14 @@ static void stop(struct bns_daemon *d, void *arg)
         etcd_server_free(a->server);
 }
 
+static bool reload(struct bns_daemon *d, void *arg)
+{
+    struct app *a = arg;
+
+    (void)d;
+    return a->server != NULL && etcd_secure_reload(&a->server->secure);
+}
+
 static int log_level(const char *text, enum bns_log_level *out)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
@@ -76,7 +84,7 @@ static int log_level(const char *text, enum bns_log_level *out)
 
 int main(int argc, char **argv)
 {
-    static const struct bns_daemon_ops ops = {start, drain, stop};
+    static const struct bns_daemon_ops ops = {start, drain, stop, reload};
     struct app a = {0};
     struct bns_arena arena;
     struct bns_daemon_config cfg = {.program = "etcd-lite"};

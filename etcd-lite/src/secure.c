@@ -323,12 +323,13 @@ int etcd_secure_open(struct bns_env *env, const struct etcd_secure_options *o,
     return rv;
 }
 
-void etcd_secure_reload(struct etcd_secure *s)
+bool etcd_secure_reload(struct etcd_secure *s)
 {
     if (s->client != NULL)
         bns_tls_reload(s->client);
     if (s->peer != NULL)
         bns_tls_reload(s->peer);
+    return s->client != NULL || s->peer != NULL;
 }
 
 static void peer_stopped(void *arg)

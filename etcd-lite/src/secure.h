@@ -52,7 +52,7 @@ struct etcd_secure {
 };
 BNS_MUST_CHECK int etcd_secure_open(struct bns_env *env, const struct etcd_secure_options *o,
                                     struct etcd_secure *out, struct bns_err *err);
-void etcd_secure_reload(struct etcd_secure *s);
+bool etcd_secure_reload(struct etcd_secure *s); /* false: no certificates are in use */
 void etcd_secure_stop(struct etcd_secure *s, void (*done)(void *arg), void *arg);
 void etcd_secure_free(struct etcd_secure *s);
 

@@ -34,10 +34,9 @@ def node(name):
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=work, check=True, timeout=600,
                        stdout=subprocess.DEVNULL)
         _built["node"] = work
-    src = os.path.join(CLIENTS, "node", name)
-    dst = os.path.join(_built["node"], name)
-    shutil.copy(src, dst)
-    return ["node", dst]
+    for f in (name, "dial.js"):
+        shutil.copy(os.path.join(CLIENTS, "node", f), _built["node"])
+    return ["node", os.path.join(_built["node"], name)]
 
 
 def python(name):

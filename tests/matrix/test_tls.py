@@ -4,6 +4,7 @@ The certificates are made here. The same wrong clients are shown to the real etc
 """
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -104,24 +105,18 @@ def test_programs(language, size, pki, request):
     assert "PASS" in kvtxn(language, c.endpoints, pki)
 
 
-PYTHON = """
-import sys, etcd3
-host, port = sys.argv[1].split(":")
-c = etcd3.client(host=host, port=int(port), timeout=10, ca_cert=sys.argv[2], cert_cert=sys.argv[3],
-                 cert_key=sys.argv[4])
-c.put("py/a", "1")
-assert c.get("py/a")[0] == b"1"
-print("PASS")
-"""
-
-
-def test_python_client(pki, one):
-    python = "/usr/bin/python3"
-    if subprocess.run([python, "-c", "import etcd3"], capture_output=True).returncode != 0:
-        need("python3-etcd3", "the Python client")
-    t = pki.tls()
-    assert "PASS" in programs.run([python, "-c", PYTHON, one.nodes[0].endpoint, t["ca"],
-                                   t["cert"], t["key"]])
+@pytest.mark.parametrize("language", ["go", "node", "python"])
+def test_watches_and_leases(language, pki, three):
+    first = three.nodes[0].endpoint
+    lease = {"go": lambda: [programs.go("lease"), "-endpoints", three.endpoints],
+             "node": lambda: programs.node("lease.js") + [three.endpoints],
+             "python": lambda: programs.python("lease.py") + [first]}
+    running = subprocess.Popen(lease[language](), stdout=subprocess.PIPE, text=True,
+                               env=environment(pki))
+    watched = programs.run(programs.watch(language, three.endpoints), env=environment(pki))
+    out, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, out
+    assert "PASS" in watched
 
 
 def test_who_has_no_good_certificate_is_refused(pki, one):
@@ -192,6 +187,8 @@ def test_a_new_certificate_is_served_without_a_restart(pki):
         wait_for("an error in the log", lambda: served(n) == second and "moving.pem" in read(n.log))
         assert c.ctl("put", "a", "1") == "OK\n"
         pki.ca.issue("moving", cn="third")
+        n.signal(signal.SIGHUP)
+        wait_for("read again", lambda: "reading files again" in read(n.log))
         wait_for("the third certificate", lambda: served(n) != second)
         # the connection of before is still served
         watcher.stdin.write(b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -1,21 +1,12 @@
 // kvtxn: KV and transactions on the npm client etcd3. Exits 0 when all answers are right.
 'use strict';
 const assert = require('assert');
-const fs = require('fs');
 const { Etcd3 } = require('etcd3');
+const dial = require('./dial.js');
 
 async function main() {
-  // with ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY in the environment: TLS
-  const ca = process.env.ETCDCTL_CACERT;
-  const read = (name) => fs.readFileSync(process.env[name]);
-  const credentials = ca && {
-    rootCertificate: read('ETCDCTL_CACERT'),
-    certChain: read('ETCDCTL_CERT'),
-    privateKey: read('ETCDCTL_KEY'),
-  };
-  const hosts = process.argv[2].split(',').map((e) => (ca ? 'https://' : 'http://') + e);
   const prefix = process.argv[3] || 'node/';
-  const client = new Etcd3({ hosts, credentials, dialTimeout: 5000 });
+  const client = new Etcd3(dial(process.argv[2]));
   const ns = client.namespace(prefix);
 
   await ns.delete().all();

@@ -5,6 +5,7 @@
 'use strict';
 const assert = require('assert');
 const { Etcd3 } = require('etcd3');
+const dial = require('./dial.js');
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -23,9 +24,8 @@ async function again(f, until) {
 }
 
 async function main() {
-  const hosts = process.argv[2].split(',').map((e) => 'http://' + e);
   const seconds = Number(process.argv[3] || '3');
-  const client = new Etcd3({ hosts, dialTimeout: 5000 });
+  const client = new Etcd3(dial(process.argv[2]));
   const ns = client.namespace('node-lease/');
   const present = async (key) => (await again(() => ns.get(key).string())) !== null;
   const end = Date.now() + seconds * 1000;

@@ -4,6 +4,7 @@
 'use strict';
 const assert = require('assert');
 const { Etcd3 } = require('etcd3');
+const dial = require('./dial.js');
 
 // The next `count` events of a watcher.
 function events(watcher, count) {
@@ -50,8 +51,7 @@ async function plain(client) {
 }
 
 async function main() {
-  const hosts = process.argv[2].split(',').map((e) => 'http://' + e);
-  const client = new Etcd3({ hosts, dialTimeout: 5000 });
+  const client = new Etcd3(dial(process.argv[2]));
   if (process.argv[3] === '-through') await through(client, Number(process.argv[4]));
   else await plain(client);
   client.close();

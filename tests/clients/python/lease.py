@@ -9,9 +9,10 @@ import time
 import etcd3
 import grpc
 
-host, port = sys.argv[1].split(":")
+import dial
+
 seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 3
-c = etcd3.client(host=host, port=int(port), timeout=10)
+c = dial.client(sys.argv[1])
 
 
 def again(f):

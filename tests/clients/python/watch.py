@@ -8,10 +8,7 @@ import sys
 import etcd3
 import grpc
 
-
-def client(endpoint):
-    host, port = endpoint.split(":")
-    return etcd3.client(host=host, port=int(port), timeout=10)
+from dial import client
 
 
 def living(endpoints):

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"bonsai/clients/dial"
+
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -152,10 +154,7 @@ func main() {
 	prefix := flag.String("prefix", "go-lease/", "keys of this run")
 	seconds := flag.Int("seconds", 3, "how long to keep a lease")
 	flag.Parse()
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints:   strings.Split(*endpoints, ","),
-		DialTimeout: 5 * time.Second,
-	})
+	c, err := clientv3.New(dial.Config(strings.Split(*endpoints, ","), 5*time.Second))
 	check(err == nil, "%v", err)
 	defer c.Close()
 	p := &program{c, *prefix}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"bonsai/clients/dial"
+
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -130,12 +132,10 @@ func main() {
 	prefix := flag.String("prefix", "gowatch/", "keys of this run")
 	n := flag.Int("through", 0, "how many keys under through/ to see")
 	flag.Parse()
-	c := must(clientv3.New(clientv3.Config{
-		Endpoints:            strings.Split(*endpoints, ","),
-		DialTimeout:          5 * time.Second,
-		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 5 * time.Second,
-	}))
+	config := dial.Config(strings.Split(*endpoints, ","), 5*time.Second)
+	config.DialKeepAliveTime = 10 * time.Second
+	config.DialKeepAliveTimeout = 5 * time.Second
+	c := must(clientv3.New(config))
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
 	defer cancel()
