@@ -23,7 +23,7 @@ static void rest(struct sim_lane *l, uint64_t ns)
 
 /* ---- the final reads ------------------------------------------------------------------------- */
 
-/* Steps: for each member each key, then the hash of each. */
+/* Steps: for each member each key, then the keys on leases, then the hash of each member. */
 static void final_choose(struct sim_lane *l)
 {
     struct etcd_sim *m = l->m;
@@ -35,9 +35,13 @@ static void final_choose(struct sim_lane *l)
         l->f = SIM_GET;
         l->server = l->step / m->cfg->keys;
         l->key = l->step % m->cfg->keys;
+    } else if (l->step == reads) {
+        l->f = SIM_LEASED;
+        l->server = 0;
+        l->key = 0;
     } else {
         l->f = SIM_HASH;
-        l->server = l->step - reads;
+        l->server = l->step - reads - 1;
         l->key = 0;
     }
 }
@@ -54,10 +58,10 @@ static void compare_hashes(struct sim_lane *l)
             sim_complain(m, "n%u and n0 differ at revision %lld: HashKV says %08x and %08x", i,
                          (long long)m->hash_revs[0], m->hashes[i], m->hashes[0]);
     }
-    if (same)
+    if (same && sim_watchers_at(m, m->hash_revs[0]))
         m->phase = SIM_DONE;
     else
-        l->step = m->cfg->servers * m->cfg->keys; /* one of them lags: again */
+        l->step = m->cfg->servers * m->cfg->keys; /* somebody lags: again */
 }
 
 static void final_ended(struct sim_lane *l, int status)
@@ -71,7 +75,7 @@ static void final_ended(struct sim_lane *l, int status)
     }
     if (status == BNS_GRPC_OK)
         l->step++;
-    if (l->step == reads + m->cfg->servers)
+    if (l->step == reads + 1 + m->cfg->servers)
         compare_hashes(l);
 }
 
@@ -187,8 +191,9 @@ static void scrape(struct sim_lane *l)
 
 static void begin(struct sim_lane *l)
 {
-    static const char *const names[] = {"get",   "put",     "cas",          "cas",  "delete", "old",
-                                        "range", "compact", "serializable", "hash", "scrape"};
+    static const char *const names[] = {"get",          "put",  "cas",    "cas",
+                                        "delete",       "old",  "range",  "compact",
+                                        "serializable", "hash", "leased", "scrape"};
     struct etcd_sim *m = l->m;
     char text[64];
 
@@ -252,6 +257,10 @@ static int client_start(struct bns_env *env, unsigned id, void *arg)
         l->process = o->m->process_next++;
         bns_timer_init(&l->timer, lane_turn, l);
         rest(l, bns_prng_below(&env->prng, 500 * BNS_MS));
+    }
+    if (rv == BNS_OK) {
+        sim_watcher_start(o);
+        sim_holder_start(o);
     }
     return rv;
 }

@@ -38,6 +38,7 @@ struct etcd_sim_result {
     uint64_t trace_hash, events;
     uint64_t ops_ok, ops_failed, ops_open; /* open: nobody knows whether they happened */
     uint64_t scrapes;                      /* HTTP answers */
+    uint64_t events_watched, renewals;     /* of leases */
     uint64_t starts, stops, deaths, terms, applied, snapshots;
     uint64_t slowest_ns; /* operation that was answered */
     bool unchecked;      /* the search for a linear order was given up */

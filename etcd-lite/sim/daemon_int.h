@@ -62,6 +62,7 @@ enum sim_f {
     SIM_COMPACT,
     SIM_SERIALIZABLE,
     SIM_HASH,
+    SIM_LEASED, /* all keys that are on leases */
     SIM_SCRAPE
 };
 
@@ -89,10 +90,37 @@ struct sim_lane {
     unsigned step, step_key;
 };
 
+struct sim_watcher { /* watchers.c */
+    struct etcd_sim *m;
+    struct sim_client *owner;
+    struct bns_timer timer;
+    struct bns_grpc_ccall *call; /* NULL: none is open */
+    unsigned server;
+    int64_t last;       /* all events up to this revision have come */
+    int64_t in_message; /* the last revision of the message under way; 0 = none */
+    uint64_t heard_ns;
+};
+
+enum sim_hold { SIM_HOLD_GRANT, SIM_HOLD_PUT, SIM_HOLD_KEEP, SIM_HOLD_REVOKE };
+
+struct sim_holder { /* of a lease: leases.c */
+    struct etcd_sim *m;
+    struct sim_client *owner;
+    struct bns_timer timer;
+    enum sim_hold step, asked; /* next; of the call under way */
+    bool busy;
+    unsigned server, renewals;
+    char key[24];
+    int64_t id, got_id, got_ttl;
+    uint64_t sent_ns, alive_until_ns; /* of the world */
+};
+
 struct sim_client {
     struct etcd_sim *m;
     unsigned id; /* of the node */
     struct bns_env *env;
+    struct sim_watcher watcher;
+    struct sim_holder holder;
     struct bns_grpc_client *grpc[ETCD_SIM_SERVERS_MAX];
     bool found_dead[ETCD_SIM_SERVERS_MAX]; /* a connection, long after the faults stopped */
     struct sim_lane lanes[ETCD_SIM_LANES_MAX];
@@ -109,7 +137,7 @@ struct etcd_sim {
     struct bns_history *history;
     enum sim_phase phase;
     bool failed;
-    uint64_t ops, values;
+    uint64_t ops, values, lease_keys;
     int64_t process_next;
     uint64_t busy;                            /* lanes that have an operation under way */
     uint64_t last[ETCD_SIM_KEYS_MAX];         /* a value that each key had lately */
@@ -148,6 +176,17 @@ struct bns_slice sim_op_encode(const struct sim_lane *l, struct bns_arena *arena
 void sim_op_decode(struct sim_lane *l, struct bns_slice msg);
 void sim_op_invoked(struct sim_lane *l);                             /* into the history */
 void sim_op_ended(struct sim_lane *l, int status, const char *text); /* likewise; and checks */
+
+/* An event of a watch says what a key became. */
+void sim_observe_kv(struct etcd_sim *m, const Etcdserverpb__KeyValue *kv, bool gone);
+
+/* watchers.c */
+void sim_watcher_start(struct sim_client *o);
+bool sim_watchers_at(const struct etcd_sim *m, int64_t rev); /* all have come that far */
+
+/* leases.c */
+void sim_holder_start(struct sim_client *o);
+void sim_lease_key_gone(struct etcd_sim *m, struct bns_slice key); /* a watch saw it */
 
 /* verdict.c */
 void sim_check_history(struct etcd_sim *m);

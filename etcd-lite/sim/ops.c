@@ -32,6 +32,7 @@ static const char *const paths[] = {
     [SIM_COMPACT] = "/etcdserverpb.KV/Compact",
     [SIM_SERIALIZABLE] = "/etcdserverpb.KV/Range",
     [SIM_HASH] = "/etcdserverpb.Maintenance/HashKV",
+    [SIM_LEASED] = "/etcdserverpb.KV/Range",
 };
 
 /* ---- choosing -------------------------------------------------------------------------------- */
@@ -128,7 +129,11 @@ static struct bns_slice encode_range(const struct sim_lane *l, const char *key,
         r.key = bytes("k");
         r.range_end = bytes("l");
     }
-    r.has_range_end = l->f == SIM_RANGE;
+    if (l->f == SIM_LEASED) {
+        r.key = bytes("l");
+        r.range_end = bytes("m");
+    }
+    r.has_range_end = l->f == SIM_RANGE || l->f == SIM_LEASED;
     r.revision = l->f == SIM_OLD ? l->rev : 0;
     r.serializable = l->f == SIM_SERIALIZABLE;
     return pack(&r.base, arena);
@@ -253,6 +258,17 @@ static void observe_state(struct etcd_sim *m, unsigned key, int64_t at, int64_t 
 }
 
 /* A key as it was at revision `at`. */
+void sim_observe_kv(struct etcd_sim *m, const Etcdserverpb__KeyValue *kv, bool gone)
+{
+    uint64_t id = gone ? SIM_GONE : value_id(kv->value);
+    unsigned key = kv->key.len == 2 ? kv->key.data[1] - (unsigned)'0' : ETCD_SIM_KEYS_MAX;
+
+    if (id == 0 || (!gone && id > m->values) || key >= m->cfg->keys)
+        sim_complain(m, "an event holds a key or value that nobody wrote");
+    else
+        observe(m, key, kv->mod_revision, id);
+}
+
 static void decode_kv(struct sim_lane *l, const Etcdserverpb__KeyValue *kv, int64_t at)
 {
     struct etcd_sim *m = l->m;
@@ -291,6 +307,12 @@ static void decode_range_at(struct sim_lane *l, const Etcdserverpb__RangeRespons
 
 static void decode_range(struct sim_lane *l, const Etcdserverpb__RangeResponse *r)
 {
+    if (l->f == SIM_LEASED) {
+        if (r->n_kvs > 0)
+            sim_complain(l->m, "%zu keys on leases that nobody renews are left, the first is %.*s",
+                         r->n_kvs, (int)r->kvs[0]->key.len, (const char *)r->kvs[0]->key.data);
+        return;
+    }
     decode_range_at(l, r, l->f == SIM_OLD ? l->rev : r->header->revision);
 }
 

@@ -261,7 +261,7 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
         etcd_kv_close(kv);
         return rv;
     }
-    if (BNS_MUTANT(env, ETCD_MUTANT_APPLY_TWICE) && kv->now.applied > 0)
+    if (BNS_MUTANT(env, ETCD_MUTANT_APPLY_TWICE) && kv->now.applied > 1)
         kv->now.applied--;
     kv->durable = kv->now;
     kv->db_bytes = etcd_store_db_bytes(kv->store, &kv->db_bytes_used);

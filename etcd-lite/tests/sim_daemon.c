@@ -84,6 +84,8 @@ static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
     sum->ops_failed += r->ops_failed;
     sum->ops_open += r->ops_open;
     sum->scrapes += r->scrapes;
+    sum->events_watched += r->events_watched;
+    sum->renewals += r->renewals;
     sum->starts += r->starts;
     sum->stops += r->stops;
     sum->terms += r->terms;
@@ -115,17 +117,19 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
             (void)fprintf(stderr, "%llu seeds\n", (unsigned long long)done + 1);
     }
     s = (double)(clock() - began) / CLOCKS_PER_SEC;
-    (void)printf("%llu seeds from 0x%llx, %llu failed, %llu unchecked; %.1f s CPU, %.0f seeds/h; "
-                 "per seed: %llu events, %llu operations answered, %llu refused, %llu unknown, "
-                 "%llu scrapes, %llu applied, %llu starts, %llu stops, %llu terms\n",
-                 (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
-                 (unsigned long long)unchecked, s, s > 0 ? (double)done * 3600 / s : 0,
-                 (unsigned long long)(sum.events / done), (unsigned long long)(sum.ops_ok / done),
-                 (unsigned long long)(sum.ops_failed / done),
-                 (unsigned long long)(sum.ops_open / done),
-                 (unsigned long long)(sum.scrapes / done), (unsigned long long)(sum.applied / done),
-                 (unsigned long long)(sum.starts / done), (unsigned long long)(sum.stops / done),
-                 (unsigned long long)(sum.terms / done));
+    (void)printf(
+        "%llu seeds from 0x%llx, %llu failed, %llu unchecked; %.1f s CPU, %.0f seeds/h; "
+        "per seed: %llu events, %llu operations answered, %llu refused, %llu unknown, "
+        "%llu scrapes, "
+        "%llu events watched, %llu renewals, %llu applied, %llu starts, %llu stops, %llu terms\n",
+        (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
+        (unsigned long long)unchecked, s, s > 0 ? (double)done * 3600 / s : 0,
+        (unsigned long long)(sum.events / done), (unsigned long long)(sum.ops_ok / done),
+        (unsigned long long)(sum.ops_failed / done), (unsigned long long)(sum.ops_open / done),
+        (unsigned long long)(sum.scrapes / done), (unsigned long long)(sum.events_watched / done),
+        (unsigned long long)(sum.renewals / done), (unsigned long long)(sum.applied / done),
+        (unsigned long long)(sum.starts / done), (unsigned long long)(sum.stops / done),
+        (unsigned long long)(sum.terms / done));
     return failed;
 }
 
