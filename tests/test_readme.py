@@ -26,6 +26,7 @@ EXPECTED = {
     "build/release/bin/bonsai logs": "etcd-lite n1 | ",
     "build/release/bin/bonsai --help": "up ",
     "build/release/bin/bonsai wal --help": "dump",
+    "build/release/bin/bonsai sim --help": "replay",
     "make down": "stopped",
 }
 
