@@ -251,6 +251,7 @@ BNS_MUST_CHECK int bns_wal_segment_new(struct bns_wal *w, uint64_t need,
 void bns_wal_segment_free(struct bns_wal *w, struct bns_wal_segment *s);
 uint32_t bns_wal_segment_plan(const struct bns_wal *w); /* bytes of the next segment */
 void bns_wal_release_segments(struct bns_wal *w);
+void bns_wal_recycled_drop(struct bns_wal *w); /* gives their room back to the disk */
 
 /* ---- wal_spare.c ----------------------------------------------------------------------------- */
 /* The oldest segment that has no file yet, or NULL. */

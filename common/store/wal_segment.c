@@ -256,12 +256,26 @@ static uint64_t lowest_needed(const struct bns_wal *w)
     return lowest;
 }
 
+static void drop_file(struct bns_wal_segment *s)
+{
+    bns_file_close(s->file);
+    s->file = NULL;
+}
+
 /* Takes the segment's name away: whatever happens now, no start will read it. */
 static int retire(struct bns_wal *w, struct bns_wal_segment *s)
 {
     char name[WAL_NAME_BYTES], path[BNS_PATH_MAX], spare[BNS_PATH_MAX];
     int rv;
 
+    if (s->file != NULL) { /* was recycled before, and its room is wanted */
+        drop_file(s);
+        bns_wal_spare_path(spare, w->dir, s->spare_no);
+        if (bns_vfs_remove(w->env->vfs, spare, NULL) != BNS_OK) {
+            /* the next open removes what stays */
+        }
+        return BNS_OK;
+    }
     bns_wal_name(name, s->first_lsn);
     bns_wal_path(path, w->dir, name);
     if (!s->recycle)
@@ -271,12 +285,6 @@ static int retire(struct bns_wal *w, struct bns_wal_segment *s)
     if (rv == BNS_OK)
         rv = bns_vfs_rename(w->env->vfs, path, spare, NULL);
     return rv;
-}
-
-static void drop_file(struct bns_wal_segment *s)
-{
-    bns_file_close(s->file);
-    s->file = NULL;
 }
 
 static void remove_run(struct bns_job *j)
@@ -325,8 +333,13 @@ static void remove_done(struct bns_job *j)
     all = bns_list_empty(&w->removing);
     while (!bns_list_empty(&w->removing)) { /* these stay for the next release */
         struct bns_list *n = w->removing.prev;
-        not_recycled(w, BNS_CONTAINER(n, struct bns_wal_segment, node));
+        struct bns_wal_segment *s = BNS_CONTAINER(n, struct bns_wal_segment, node);
         bns_list_del(n);
+        if (s->file != NULL) {
+            bns_list_push_front(&w->recycled, n);
+            continue;
+        }
+        not_recycled(w, s);
         bns_list_push_front(&w->segments, n);
         w->segments_count++;
     }
@@ -342,6 +355,23 @@ static bool recyclable(const struct bns_wal *w, const struct bns_wal_segment *s)
 {
     return s->bytes == w->cfg.segment_bytes_max && w->recycled_count < WAL_RECYCLED_MAX &&
            !w->space_low && !w->closing;
+}
+
+static void remove_start(struct bns_wal *w)
+{
+    w->remove_running = true;
+    w->removed_count = 0;
+    w->remove_job.run = remove_run;
+    w->remove_job.done = remove_done;
+    bns_pool_submit(w->env, &w->remove_job);
+}
+
+void bns_wal_recycled_drop(struct bns_wal *w)
+{
+    if (w->remove_running || w->closing || bns_list_empty(&w->recycled))
+        return;
+    bns_list_splice(&w->removing, &w->recycled);
+    remove_start(w);
 }
 
 /* A segment leaves when the one behind it holds durable records: until then the worker may still
@@ -369,9 +399,5 @@ void bns_wal_release_segments(struct bns_wal *w)
     }
     if (bns_list_empty(&w->removing))
         return;
-    w->remove_running = true;
-    w->removed_count = 0;
-    w->remove_job.run = remove_run;
-    w->remove_job.done = remove_done;
-    bns_pool_submit(w->env, &w->remove_job);
+    remove_start(w);
 }

@@ -6,6 +6,7 @@
  *
  *   recycled  a released segment of the full size, renamed (wal_segment.c). Nothing is written: its
  *             old records are left as they are and can never be taken for new ones (wal_format.c).
+ *             At most four are kept, and none but the spare when free space is below the reserve.
  *   fresh     zeros, written and synced by a pool job: for the first segment when it is half full,
  *             so that a new log stays small, and later as soon as the last spare is taken. That
  *             costs the disk every byte twice, so it is for the start of a log only.
@@ -243,6 +244,8 @@ static void space_judge(struct bns_wal *w)
                 BNS_U64("free_bytes", w->space_free),
                 BNS_U64("reserve_bytes", w->cfg.reserve_bytes));
     w->space_low = low;
+    if (low)
+        bns_wal_recycled_drop(w);
     if (low && !w->closing)
         bns_timer_start(w->env, &w->retry_timer, bns_now_ns(w->env) + RETRY_NS);
 }

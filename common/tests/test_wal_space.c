@@ -463,6 +463,58 @@ static void released_segments_are_used_again(void **state)
     free(m);
 }
 
+/* Below the reserve the log gives back what it only keeps for speed, all but its one spare; what
+ * cannot be removed just stays, and the log goes on. */
+static void spares_are_given_back_when_space_is_low(void **state)
+{
+    (void)state;
+    for (int fail = 0; fail < 3; fail++) {
+        struct model *m = malloc(sizeof *m);
+        struct bns_vfs *v = model_vfs(22);
+        struct bns_vfs_mem_stats io1, io2;
+        struct senv s;
+        struct bns_wal *w;
+        int tmp = 0;
+
+        model_init(m, 44);
+        senv_init(&s, v, 1, 0);
+        w = model_open(&s, m, WAL_SEGMENT_MIN);
+        append_some(&s, m, w, 60);
+        release_all(m, w);
+        senv_pump(&s);
+        assert_int_equal(w->recycled_count + (w->spare.reused ? 1 : 0), WAL_RECYCLED_MAX);
+        io1 = bns_vfs_mem_stats(v);
+        bns_vfs_mem_config(v)->capacity_bytes = io1.used_bytes;
+        if (fail == 1)
+            bns_vfs_mem_fail_on(v, BNS_VOP_REMOVE, ".tmp", 1, BNS_VFAULT_EIO);
+        if (fail == 2)
+            bns_vfs_mem_fail_on(v, BNS_VOP_SYNC_DIR, NULL, 1, BNS_VFAULT_EIO);
+        senv_advance(&s, BNS_SEC);
+        assert_false(bns_wal_has_room(w));
+        senv_advance(&s, BNS_SEC);
+        if (fail < 2)
+            assert_int_equal(w->recycled_count, 0);
+        else /* one went, and that was enough */
+            assert_int_equal(w->recycled_count, WAL_RECYCLED_MAX - 1);
+        assert_true(bns_wal_has_room(w)); /* what came back is enough */
+        io2 = bns_vfs_mem_stats(v);
+        assert_true(io2.used_bytes + (fail < 2 ? 2 : 1) * WAL_SEGMENT_MIN <= io1.used_bytes);
+        assert_int_equal(bns_vfs_list(v, DIR_WAL, count_tmp, &tmp, NULL), BNS_OK);
+        assert_in_range(tmp, 0, fail < 2 ? 2 : WAL_RECYCLED_MAX);
+        append_some(&s, m, w, 10);
+        model_close(&s, w);
+        assert_int_equal(senv_free(&s, NULL), 0);
+        senv_init(&s, v, 2, 0);
+        w = model_open(&s, m, 0);
+        model_close(&s, w);
+        assert_int_equal(senv_free(&s, NULL), 0);
+        assert_int_equal(bns_vfs_mem_handles(v), 0);
+        bns_vfs_mem_free(v);
+        model_free(m);
+        free(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +528,7 @@ int main(void)
         cmocka_unit_test(close_tries_once_more),
         cmocka_unit_test(failed_removal_is_made_up_for),
         cmocka_unit_test(released_segments_are_used_again),
+        cmocka_unit_test(spares_are_given_back_when_space_is_low),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
