@@ -229,15 +229,13 @@ void sim_servers_stop_turn(struct bns_world *w, void *arg)
 static void look_at_role(struct etcd_sim *m, struct sim_server *v)
 {
     uint64_t self = v->opt.self->id;
-    const char *role = "candidate";
+    static const char *const names[] = {"follower", "candidate", "candidate", "leader"};
+    struct bns_raft_status st;
 
     v->term = v->s->term;
     v->leader = v->s->leader;
-    if (v->leader == self)
-        role = "leader";
-    else if (v->leader != 0)
-        role = "follower";
-    bns_world_record_event(m->w, BNS_TRACE_ROLE, v->id, v->term, role);
+    bns_raft_node_status(v->s->node, &st);
+    bns_world_record_event(m->w, BNS_TRACE_ROLE, v->id, v->term, names[st.role]);
     if (v->term >= SIM_TERMS_MAX) {
         sim_complain(m, "n%u has come to term %llu", v->id, (unsigned long long)v->term);
         return;
