@@ -2,12 +2,14 @@
 #
 #   make up      installs what is missing, builds, starts the systems, says how to try them
 #   make demo    a guided story over them
+#   make image   one image for all systems (docker/); BASE= is what it is built on
 #   make test    the same set-up, then every proof this machine can run
 BUILD := build/release
 FUZZ_SECONDS ?= 60
 SEEDS ?= 2000
 
-.PHONY: all deps up down test sim fuzz bench demo fresh clean asan tsan clang coverage tidy lint
+.PHONY: all deps up down test sim fuzz bench demo fresh image chaos clean asan tsan clang coverage
+.PHONY: tidy lint
 
 all: deps
 	cmake --preset release >/dev/null
@@ -49,6 +51,13 @@ bench: all
 # The commands above on a minimal Debian 12, made for it and removed after; FULL=1: `make test` too.
 fresh:
 	tests/fresh $(if $(FULL),--full)
+
+image:
+	docker build -f docker/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) -t bonsai .
+
+# Faults from outside, on processes and on containers; ROUNDS=n: more of the same.
+chaos:
+	BNS_CHAOS_ROUNDS=$(or $(ROUNDS),1) tools/test chaos
 
 asan tsan clang coverage:
 	tools/test $@

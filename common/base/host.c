@@ -41,7 +41,7 @@ static bool is_name(const char *host)
 
     if (len > 0 && host[len - 1] == '.')
         len--; /* the root may be written */
-    if (len == 0 || len > NAME_MAX_BYTES)
+    if (len == 0 || len > NAME_MAX_BYTES || host[len - 1] == '.')
         return false;
     while (at < len) {
         size_t n = label_len(host + at, &number);

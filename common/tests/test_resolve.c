@@ -2,7 +2,7 @@
  *         the loop, and leaves nothing behind when its owner goes first.
  * Method: the libuv env on loopback; this program's own getaddrinfo() takes the place of the
  *         system's, so that names mean what the test says and a lookup takes as long as it wants.
- */
+ * ctest: labels=threads */
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -331,6 +331,7 @@ static void hosts_are_numbers_names_or_neither(void **state)
         {"", BNS_HOST_BAD},
         {".", BNS_HOST_BAD},
         {"a..b", BNS_HOST_BAD},
+        {"a..", BNS_HOST_BAD},
         {"a-.b", BNS_HOST_BAD},
         {"-a", BNS_HOST_BAD},
         {"1.2.3", BNS_HOST_BAD},

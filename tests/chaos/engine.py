@@ -119,9 +119,14 @@ class Engine:
         """The image, from the programs that are built already; BNS_IMAGE_COMPILE=1: from source.
         Returns the seconds it took, without the base."""
         base = tag + "-base"
-        run(os.path.join(ROOT, "docker", "base"), base, env=self.env)
+        compiles = os.environ.get("BNS_IMAGE_COMPILE") == "1"
+        packages = []
+        if not compiles:  # enough to collect libraries in
+            named = run(os.path.join(ROOT, "tools", "deps"), "--list").stdout.split()
+            packages = ["binutils", *(p for p in named if p.endswith("-dev"))]
+        run(os.path.join(ROOT, "docker", "base"), base, *packages, env=self.env)
         with tempfile.TemporaryDirectory(prefix="bonsai-image-") as context:
-            if os.environ.get("BNS_IMAGE_COMPILE") == "1":
+            if compiles:
                 context = ROOT
             else:
                 shutil.copytree(os.path.join(ROOT, "docker"), os.path.join(context, "docker"))

@@ -54,9 +54,7 @@ class Group:
             os.mkdir(d.data)
             self.disks.append(d)
 
-    def __exit__(self, kind, *_):
-        if kind is not None:
-            self.print_logs()
+    def __exit__(self, *_):
         self.stack.close()
 
     @property
@@ -126,7 +124,13 @@ class Processes(Group):
         self.members[i].kill()
 
     def revive(self, i):
-        self.members[i].start()
+        process = self.members[i].process
+        if process is None or process.poll() is not None:
+            self.members[i].start()
+
+    def process_id(self, i):
+        process = self.members[i].process
+        return process.pid if process.poll() is None else None
 
     def pause(self, i):
         self.members[i].signal(signal.SIGSTOP)
@@ -215,11 +219,11 @@ class Containers(Group):
     def print_logs(self):
         print(self.project.compose("logs", "--no-color", "--tail", "40", ok=False).stdout)
 
-    def pid(self, i):
+    def process_id(self, i):
         return int(self.project.inspect(self.members[i].name, "{{.State.Pid}}"))
 
     def network(self, i):
-        return f"/proc/{self.pid(i)}/ns/net"
+        return f"/proc/{self.process_id(i)}/ns/net"
 
     def address(self, i):
         return self.project.inspect(
@@ -247,7 +251,7 @@ class Containers(Group):
         raise AssertionError(f"no interface {number}")
 
     def kill(self, i):
-        os.kill(self.pid(i), signal.SIGKILL)
+        os.kill(self.process_id(i), signal.SIGKILL)
 
     def revive(self, i):
         """The restart policy does it."""

@@ -96,27 +96,38 @@ def lossy_cable(m, i):
 
 @contextlib.contextmanager
 def full_disk(m, i):
+    """Less room than the member keeps in reserve: it takes no more writes, and runs on."""
+    before = m.process_id(i)
+    m.disks[i].fill(leave_mib=16)
+    try:
+        yield
+    finally:
+        m.disks[i].free()
+    assert m.process_id(i) == before, "it has ended"
+
+
+@contextlib.contextmanager
+def no_block_left(m, i):
+    """The reserve is gone too. It may end, rather than acknowledge what it could not store."""
     m.disks[i].fill(leave_mib=0)
     try:
         yield
     finally:
         m.disks[i].free()
+        m.revive(i)
 
 
-def _clock(seconds):
-    @contextlib.contextmanager
-    def step(m, i):
-        m.clocks[i].step(seconds)
-        try:
-            yield
-        finally:
-            m.clocks[i].step(0)
-    return step
+@contextlib.contextmanager
+def stepped_clock(m, i):
+    """The wall clock goes an hour ahead of the others', at the end two hours back, then right."""
+    m.clocks[i].step(3600)
+    try:
+        yield
+        m.clocks[i].step(-3600)
+    finally:
+        m.clocks[i].step(0)
 
-
-clock_ahead = _clock(3600)
-clock_behind = _clock(-3600)
 
 FAULTS = {f.__name__: f for f in (kill, pause, unplugged, cannot_send, cannot_hear, slow_cable,
-                                  lossy_cable, full_disk)}
-FAULTS.update(clock_ahead=clock_ahead, clock_behind=clock_behind)
+                                  lossy_cable, full_disk, no_block_left,
+                                  stepped_clock)}

@@ -2,6 +2,8 @@
 back with another address is found by its name."""
 import json
 import os
+import tarfile
+import tempfile
 import time
 
 import pytest
@@ -44,6 +46,24 @@ def test_the_image_is_small_and_has_no_root_in_it(engine):
     shell = run("docker", "run", "--rm", "--network", "none", engine.image, "sh", env=engine.env,
                 ok=False)
     assert shell.returncode == 127, shell.stderr
+
+
+def test_the_image_holds_programs_libraries_and_their_licences(engine):
+    made = engine.docker("create", engine.image).strip()
+    try:
+        with tempfile.NamedTemporaryFile(suffix=".tar") as f:
+            engine.docker("export", "-o", f.name, made)
+            with tarfile.open(f.name) as tar:
+                files = {m.name: m for m in tar if m.isfile() and m.size > 0}
+    finally:
+        engine.docker("rm", "-v", made)
+    programs = [name for name, m in files.items() if m.mode & 0o111 and "/lib" not in "/" + name]
+    assert sorted(programs) == ["usr/bin/bonsai", "usr/bin/etcd-lite"]
+    libraries = {name.split("/")[-1].split(".so")[0] for name in files if ".so." in name}
+    assert {"libc", "libuv", "libsqlite3", "libcrypto"} <= libraries
+    for package in ("libc6", "libuv1", "libsqlite3-0", "libssl3"):
+        assert f"usr/share/doc/{package}/copyright" in files
+    assert not any(m.mode & 0o6000 for m in files.values())
 
 
 def test_one_container_with_nothing_said_serves_and_ends_at_once(engine):

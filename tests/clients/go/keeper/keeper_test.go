@@ -27,22 +27,20 @@ func expect(t *testing.T, want, got string) {
 
 func TestListsTellWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ final, read, want string }{
-		{"0.1,1.1,", "0.1,", ""},
-		{"0.1,1.1,2.9,", "", ""},
-		{"0.1,", "", "1.1 was acknowledged and is there 0 times"},
-		{"0.1,1.1,0.1,", "", "0.1 was acknowledged and is there 2 times"},
-		{"0.1,1.1,2.9,2.9,", "", "2.9 is there 2 times"},
-		{"0.1,1.1,7.7,", "", "7.7 was never acknowledged"},
-		{"1.1,0.1,", "0.1,", "no beginning of the final list"},
+		{"1,11,", "1,", ""},
+		{"1,11,29,", "", ""},
+		{"1,", "", "11 was acknowledged and is there 0 times"},
+		{"1,11,1,", "", "1 was acknowledged and is there 2 times"},
+		{"1,11,29,29,", "", "29 is there 2 times"},
+		{"1,11,77,", "", "77 was never acknowledged"},
+		{"11,1,", "1,", "no beginning of the final list"},
 	} {
-		l := newLists("")
-		l.acked[0], l.unknown[0] = []string{"0.1", "1.1"}, []string{"2.9"}
-		l.saw(0, c.read)
-		expect(t, c.want, complaints(func() { l.checkOne("m", 0, c.final) }))
+		x := &list{acked: []int{1, 11}, unknown: []int{29}, reads: []string{c.read}}
+		expect(t, c.want, complaints(func() { x.check("m", c.final) }))
 	}
 }
 
-func event(kind mvccpb.Event_EventType, key string, revision, version int64) *clientv3.Event {
+func told(kind mvccpb.Event_EventType, key string, revision, version int64) *clientv3.Event {
 	e := &clientv3.Event{Type: kind, Kv: &mvccpb.KeyValue{Key: []byte(key), ModRevision: revision, Version: version}}
 	if version > 1 {
 		e.PrevKv = &mvccpb.KeyValue{Key: []byte(key), Version: version - 1}
@@ -56,12 +54,12 @@ func TestWatchesTellWhatIsWrong(t *testing.T) {
 		events []*clientv3.Event
 		want   string
 	}{
-		{[]*clientv3.Event{event(put, "a", 5, 1), event(put, "b", 5, 1), event(put, "a", 6, 2), event(del, "a", 7, 0), event(put, "a", 8, 1)}, ""},
-		{[]*clientv3.Event{event(put, "a", 5, 1), event(put, "b", 7, 1)}, "revision 7 after 5"},
-		{[]*clientv3.Event{event(put, "a", 5, 1), event(put, "b", 6, 1), event(put, "c", 5, 1)}, "revision 5 after 6"},
-		{[]*clientv3.Event{event(put, "a", 6, 1)}, "revision 6 after 4"},
-		{[]*clientv3.Event{event(put, "a", 5, 1), event(put, "a", 6, 3)}, "version 3 after 1"},
-		{[]*clientv3.Event{event(put, "a", 5, 1), event(put, "a", 5, 1)}, "version 1 after 1"},
+		{[]*clientv3.Event{told(put, "a", 5, 1), told(put, "b", 5, 1), told(put, "a", 6, 2), told(del, "a", 7, 0), told(put, "a", 8, 1)}, ""},
+		{[]*clientv3.Event{told(put, "a", 5, 1), told(put, "b", 7, 1)}, "revision 7 after 5"},
+		{[]*clientv3.Event{told(put, "a", 5, 1), told(put, "b", 6, 1), told(put, "c", 5, 1)}, "revision 5 after 6"},
+		{[]*clientv3.Event{told(put, "a", 6, 1)}, "revision 6 after 4"},
+		{[]*clientv3.Event{told(put, "a", 5, 1), told(put, "a", 6, 3)}, "version 3 after 1"},
+		{[]*clientv3.Event{told(put, "a", 5, 1), told(put, "a", 5, 1)}, "version 1 after 1"},
 	} {
 		w := newWatch("m", 5, newLeases(""))
 		expect(t, c.want, complaints(func() {
@@ -74,9 +72,9 @@ func TestWatchesTellWhatIsWrong(t *testing.T) {
 
 func TestTwoWatchesMustTellTheSame(t *testing.T) {
 	a, b := newWatch("a", 5, newLeases("")), newWatch("b", 5, newLeases(""))
-	a.take(event(clientv3.EventTypePut, "k", 5, 1))
+	a.take(told(clientv3.EventTypePut, "k", 5, 1))
 	expect(t, "a told 1 events, b 0", complaints(func() { a.compare(b) }))
-	b.take(event(clientv3.EventTypePut, "K", 5, 1))
+	b.take(told(clientv3.EventTypePut, "K", 5, 1))
 	expect(t, "or others", complaints(func() { a.compare(b) }))
 }
 

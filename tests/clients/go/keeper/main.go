@@ -76,6 +76,8 @@ func main() {
 	pause := flag.Duration("pause", 10*time.Millisecond, "between two calls of a client")
 	doWatch := flag.Bool("watch", false, "watch all keys of the servers at every member")
 	doLease := flag.Bool("lease", false, "keep leases")
+	setFile := flag.String("set-history", "", "file for the history of the sets, as JSON lines")
+	listFile := flag.String("list-history", "", "file for the history of the lists, as JSON lines")
 	limit := flag.Duration("limit", 10*time.Minute, "ends then without SIGTERM")
 	flag.Parse()
 	eps := strings.Split(*endpoints, ",")
@@ -119,8 +121,8 @@ func main() {
 	stop()
 	writers.Wait()
 	for i, c := range clients {
-		sets.check(c, eps[i])
-		lists.check(c, eps[i])
+		sets.check(c, eps[i], 100+i)
+		lists.check(c, eps[i], 100+i)
 	}
 	if *doLease {
 		leases.check(clients[0])
@@ -133,6 +135,13 @@ func main() {
 		watchers.Wait()
 		for _, w := range watches[1:] {
 			w.compare(watches[0])
+		}
+	}
+	for file, h := range map[string]*history{*setFile: sets.history, *listFile: lists.history} {
+		if file != "" {
+			if err := h.write(file); err != nil {
+				failed("%v", err)
+			}
 		}
 	}
 	fmt.Printf("%s %s %s", sets, lists, leases)

@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand"
@@ -21,6 +22,7 @@ import (
 	"bonsai/clients/dial"
 
 	"github.com/anishathalye/porcupine"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -183,13 +185,17 @@ func main() {
 					failCount++
 					out.unknown = true
 				}
-				if err == nil || in.op != "read" {
+				refused := errors.Is(err, rpctypes.ErrNoSpace) // certainly not done
+				if err == nil || in.op != "read" && !refused {
 					ops = append(ops, porcupine.Operation{ClientId: process, Input: in, Output: out, Call: int64(from), Return: int64(to)})
 				}
 				if err != nil {
 					process += *clients
 				}
 				mu.Unlock()
+				if err != nil {
+					time.Sleep(50 * time.Millisecond) // each unknown outcome doubles what is possible
+				}
 				time.Sleep(*rate)
 			}
 		}(p)
