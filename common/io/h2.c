@@ -26,28 +26,6 @@
 
 static void lose(struct bns_h2 *h);
 
-/* ---- memory of nghttp2 comes from the env -------------------------------------------------- */
-static void *mem_alloc(size_t n, void *arg)
-{
-    return bns_alloc(arg, n);
-}
-
-static void mem_free(void *ptr, void *arg)
-{
-    bns_free(arg, ptr);
-}
-
-static void *mem_zero(size_t count, size_t size, void *arg)
-{
-    size_t n;
-    return __builtin_mul_overflow(count, size, &n) ? NULL : bns_alloc_zero(arg, n);
-}
-
-static void *mem_resize(void *ptr, size_t n, void *arg)
-{
-    return bns_resize(arg, ptr, n);
-}
-
 /* ---- callbacks of nghttp2 ------------------------------------------------------------------ */
 static struct bns_slice rc_slice(nghttp2_rcbuf *b)
 {
@@ -236,8 +214,7 @@ int bns_h2_hub_new(struct bns_env *env, const struct bns_h2_role *role, bool ser
     hub->server = server;
     hub->refs = 1;
     hub->queued_max = UINT32_MAX;
-    hub->mem =
-        (nghttp2_mem){(void *)(uintptr_t)env->alloc, mem_alloc, mem_free, mem_zero, mem_resize};
+    bns_h2_mem_init(&hub->memory, env, server, &hub->mem);
     bns_list_init(&hub->dirty);
     hub->flush.fn = on_flush;
     if (env->metrics != NULL) {
@@ -260,6 +237,7 @@ void bns_h2_hub_put(struct bns_h2_hub *hub)
     BNS_ASSERT(bns_list_empty(&hub->dirty));
     bns_h2_batch_pool_free(hub);
     bns_h2_msg_pool_free(hub);
+    bns_h2_mem_free(&hub->memory);
     bns_free(hub->env->alloc, hub);
 }
 

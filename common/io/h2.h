@@ -77,6 +77,17 @@ struct bns_h2_role {
     void (*gone)(struct bns_h2 *h, int code);
 };
 
+/* h2_mem.c: nghttp2's memory, its frame buffers in slabs. */
+struct bns_h2_mem {
+    const struct bns_alloc *alloc;
+    struct bns_list slabs;
+    uintptr_t lo, hi; /* no slab lies outside */
+    bool slab;
+};
+/* *out stands on m, which stays where it is. */
+void bns_h2_mem_init(struct bns_h2_mem *m, struct bns_env *env, bool server, nghttp2_mem *out);
+void bns_h2_mem_free(struct bns_h2_mem *m);
+
 /* What the connections of one server or one client share. */
 struct bns_h2_hub {
     struct bns_env *env;
@@ -84,7 +95,8 @@ struct bns_h2_hub {
     bool server;
     uint32_t refs;
     nghttp2_mem mem;
-    struct bns_list dirty; /* connections with something to pump */
+    struct bns_h2_mem memory; /* what mem stands on */
+    struct bns_list dirty;    /* connections with something to pump */
     struct bns_task flush;
     bool posted;
     struct bns_h2_batch *batches; /* pool */
