@@ -77,7 +77,8 @@ static int sort_out(struct check *c, const struct bns_set_op *ops, size_t count)
         else if (op->end == BNS_CHECK_OK)
             c->reads[c->reads_count++] = op;
     }
-    if (c->els_count > BNS_SET_ADDS_MAX || c->reads_count > BNS_SET_READS_MAX)
+    if (c->els_count > BNS_SET_ADDS_MAX || c->reads_count > BNS_SET_READS_MAX ||
+        (uint64_t)c->els_count * c->reads_count > BNS_SET_WORK_MAX)
         return BNS_E_TOOBIG;
     qsort(c->els, c->els_count, sizeof c->els[0], by_key_value);
     qsort(c->reads, c->reads_count, sizeof c->reads[0], by_call);

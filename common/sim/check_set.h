@@ -10,8 +10,8 @@
  *                (not an anomaly with cfg->no_realtime)
  * An element that no read could show (none began after its add) is not judged.
  *
- * Bounds: BNS_SET_ADDS_MAX adds, BNS_SET_READS_MAX reads; time: elements read x log adds + adds x
- * reads.
+ * Bounds: BNS_SET_ADDS_MAX adds, BNS_SET_READS_MAX reads, BNS_SET_WORK_MAX; time: elements read x
+ * log adds + adds x reads.
  */
 #ifndef BNS_SIM_CHECK_SET_H
 #define BNS_SIM_CHECK_SET_H
@@ -20,6 +20,7 @@
 
 #define BNS_SET_ADDS_MAX 1000000u
 #define BNS_SET_READS_MAX 100000u
+#define BNS_SET_WORK_MAX UINT64_C(4000000000) /* adds x reads */
 
 struct bns_set_op {
     uint64_t call, ret; /* ret: BNS_CHECK_OPEN unless it ended ok */

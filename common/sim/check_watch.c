@@ -426,7 +426,8 @@ static int make_room(struct check *c)
     }
     for (size_t i = 0; i < c->writes_count; i++)
         written += c->writes[i].changes_count;
-    if (told + written > BNS_WATCH_CHANGES_MAX)
+    if (told + written > BNS_WATCH_CHANGES_MAX ||
+        (uint64_t)(told + written) * c->streams_count > BNS_WATCH_WORK_MAX)
         return BNS_E_TOOBIG;
     c->cover = bns_check_array(a, c->streams_count, sizeof *c->cover);
     c->told = bns_check_array(a, told, sizeof *c->told);

@@ -21,8 +21,8 @@
  * With cfg->others_write changes may come from writers that are not in the history; with
  * cfg->expiry deletes may.
  *
- * Bounds: BNS_WATCH_CHANGES_MAX changes told or written. Time: changes x log changes + for each
- * watcher the changes it covers.
+ * Bounds: BNS_WATCH_CHANGES_MAX changes told or written, BNS_WATCH_WORK_MAX. Time: changes x log
+ * changes + for each watcher the changes it covers.
  */
 #ifndef BNS_SIM_CHECK_WATCH_H
 #define BNS_SIM_CHECK_WATCH_H
@@ -30,6 +30,7 @@
 #include "sim/check.h"
 
 #define BNS_WATCH_CHANGES_MAX 4000000u
+#define BNS_WATCH_WORK_MAX UINT64_C(4000000000) /* changes x watchers */
 
 struct bns_watch_change {
     uint64_t key;   /* numbers in the order of the keys: ranges compare them */

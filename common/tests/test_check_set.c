@@ -205,6 +205,21 @@ static bool lose(struct set_run *s, size_t i)
     return false;
 }
 
+/* Half a million adds and 10,000 reads would take too long. */
+static void too_many_are_refused(const struct bns_check_cfg *cfg)
+{
+    enum { MANY = 510000, READS = 10000 };
+    struct bns_set_op *ops = calloc(MANY, sizeof *ops);
+    struct bns_verdict v;
+
+    assert_non_null(ops);
+    for (size_t i = 0; i < MANY; i++)
+        ops[i] =
+            (struct bns_set_op){.call = 2 * i, .ret = 2 * i + 1, .add = i >= READS, .value = i};
+    assert_int_equal(bns_check_set(cfg, ops, MANY, &v), BNS_E_TOOBIG);
+    free(ops);
+}
+
 static void a_right_set_passes_and_damage_is_found(void **state)
 {
     struct bns_check_cfg cfg = {.alloc = bns_alloc_libc()};
@@ -228,6 +243,7 @@ static void a_right_set_passes_and_damage_is_found(void **state)
     }
     print_message("%u stale, %u lost\n", stale, lost);
     assert_true(stale > 50);
+    too_many_are_refused(&cfg);
     s->ops[0].end = BNS_CHECK_OK;
     s->ops[0].ret = s->ops[0].call;
     assert_int_equal(bns_check_set(&cfg, s->ops, OPS, &v), BNS_E_INVALID);
