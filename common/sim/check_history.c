@@ -6,7 +6,6 @@
 #include "sim/check_read.h"
 
 #define ARENA_BYTES_MAX ((size_t)4 << 30)
-#define VISITED_MAX (20u * 1000 * 1000)
 
 int check_bad(struct check_reader *r, const struct bns_history_call *c, const char *what)
 {
@@ -98,41 +97,14 @@ int check_each(struct check_reader *r, void *arg,
     return rv;
 }
 
-/* ---- registers ------------------------------------------------------------------------------- */
-
-static int read_register(struct check_reader *r)
-{
-    struct bns_lin_op *ops = NULL;
-    struct bns_lin_result res = {0};
-    struct bns_err err = {0};
-    size_t count = 0;
-    int rv = bns_history_ops(r->h, &ops, &count, &err);
-
-    if (rv != BNS_OK) {
-        bns_verdict_say(r->v, "%s", err.text);
-        return rv;
-    }
-    r->v->checked = count;
-    rv = bns_lin_check(r->cfg.alloc, &bns_lin_register, ops, count, VISITED_MAX, &res);
-    if (rv == BNS_E_CONFLICT) {
-        bns_verdict_op(r->v, ops[res.op].call);
-        rv = bns_verdict_anomaly(r->v, "not-linearizable",
-                                 "the operation of line %llu fits nowhere behind %zu operations of "
-                                 "its key",
-                                 (unsigned long long)ops[res.op].call + 1, res.prefix);
-    }
-    bns_free(bns_history_alloc(r->h), ops);
-    return rv;
-}
-
 /* ---- kinds ----------------------------------------------------------------------------------- */
 
 static const struct {
     const char *kind;
     int (*read)(struct check_reader *r);
 } readers[] = {
-    {"register", read_register}, {"append", check_read_append}, {"set", check_read_set},
-    {"bank", check_read_bank},   {"watch", check_read_watch},   {"lock", check_read_lock},
+    {"register", check_read_register}, {"append", check_read_append}, {"set", check_read_set},
+    {"bank", check_read_bank},         {"watch", check_read_watch},   {"lock", check_read_lock},
     {"lease", check_read_lease},
 };
 

@@ -40,6 +40,7 @@ BNS_MUST_CHECK int check_each(struct check_reader *r, void *arg,
                                           const struct check_call *c));
 
 /* The readers, by kind of history. */
+int check_read_register(struct check_reader *r);
 int check_read_append(struct check_reader *r);
 int check_read_set(struct check_reader *r);
 int check_read_bank(struct check_reader *r);
