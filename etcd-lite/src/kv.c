@@ -54,13 +54,14 @@ static void run_drained(struct bns_task *t)
     struct etcd_kv *kv = BNS_CONTAINER(t, struct etcd_kv, drain_task);
 
     kv->drain_posted = false;
-    if (kv->jobs == 0 && !kv->compact.posted)
+    if (kv->jobs == 0 && !kv->compact.posted && !etcd_watch_posted(kv))
         kv->drained(kv->drained_arg); /* else: when the last job is over */
 }
 
 void etcd_kv_check_drained(struct etcd_kv *kv)
 {
-    if (kv->drained == NULL || kv->drain_posted || kv->jobs > 0 || kv->compact.posted)
+    if (kv->drained == NULL || kv->drain_posted || kv->jobs > 0 || kv->compact.posted ||
+        etcd_watch_posted(kv))
         return;
     kv->drain_posted = true;
     kv->drain_task.fn = run_drained;

@@ -284,6 +284,7 @@ void etcd_watch_hub_free(struct etcd_kv *kv);
 void etcd_watch_notify(struct etcd_kv *kv, uint32_t changes); /* the last rows are a revision */
 void etcd_watch_installed(struct etcd_kv *kv);
 bool etcd_watch_reading(const struct etcd_kv *kv); /* the store is being asked */
+bool etcd_watch_posted(const struct etcd_kv *kv);  /* a task of it is to run */
 void etcd_watch_stop(struct etcd_kv *kv);
 
 /* kv_snap.c */

@@ -63,7 +63,7 @@ int etcd_watch_hub_new(struct etcd_kv *kv)
     bns_list_init(&h->stalled);
     bns_list_init(&h->flying);
     bns_list_init(&h->due);
-    bns_timer_init(&h->pump, etcd_watch_pump, h);
+    h->pump.fn = etcd_watch_pump;
     bns_timer_init(&h->retry, etcd_watch_retry, h);
     bns_timer_init(&h->progress, on_progress, h);
     kv->watch = h;
@@ -114,19 +114,25 @@ bool etcd_watch_reading(const struct etcd_kv *kv)
     return kv->watch->flying_count > 0;
 }
 
+bool etcd_watch_posted(const struct etcd_kv *kv)
+{
+    return kv->watch->posted;
+}
+
 void etcd_watch_stop(struct etcd_kv *kv)
 {
     struct etcd_watch_hub *h = kv->watch;
 
-    bns_timer_stop(kv->env, &h->pump);
     bns_timer_stop(kv->env, &h->retry);
     bns_timer_stop(kv->env, &h->progress);
 }
 
 void etcd_watch_kick(struct etcd_watch_hub *h)
 {
-    if (!h->pumping && h->pump.node.pos == 0 && !h->kv->stopping)
-        bns_timer_start(h->kv->env, &h->pump, bns_now_ns(h->kv->env));
+    if (h->pumping || h->posted || h->kv->stopping)
+        return;
+    h->posted = true;
+    bns_post(h->kv->env, &h->pump);
 }
 
 /* ---- watches -------------------------------------------------------------------------------- */

@@ -144,7 +144,9 @@ struct etcd_watch_hub {
     size_t flying_count;
     struct etcd_watch_batch *last; /* the newest one at hand, while the pump runs */
     struct bns_list due;           /* watches with progress notices, by time */
-    struct bns_timer pump, retry, progress;
+    struct bns_task pump;          /* no timer: those are a millisecond late */
+    bool posted;
+    struct bns_timer retry, progress;
     size_t work; /* done in this turn */
     bool pumping;
     size_t watches, behind, streams_count;
@@ -166,7 +168,7 @@ void etcd_watch_answer_asked(struct etcd_watch_hub *h);
 void etcd_watch_fail_all(struct etcd_watch_hub *h); /* tells the transports */
 
 /* watch_sync.c */
-void etcd_watch_pump(void *arg);
+void etcd_watch_pump(struct bns_task *t);
 void etcd_watch_retry(void *arg);
 void etcd_watch_deliver(struct etcd_watch_batch *b, struct etcd_watch *w);
 void etcd_watch_batch_free(struct etcd_watch_batch *b); /* NULL is fine */

@@ -269,6 +269,8 @@ void etcd_watch_deliver(struct etcd_watch_batch *b, struct etcd_watch *w)
         return;
     }
     if (rv != BNS_OK) { /* the transport is gone: the stream will be closed */
+        if (rv != BNS_E_OFF)
+            etcd_watch_fail(s, 8, "etcdserver: too many requests");
         bns_list_push(&s->blocked, &w->work);
         return;
     }
@@ -309,11 +311,13 @@ static void serve(struct etcd_watch_hub *h, struct etcd_watch *w)
     gather(h, w);
 }
 
-void etcd_watch_pump(void *arg)
+void etcd_watch_pump(struct bns_task *t)
 {
-    struct etcd_watch_hub *h = arg;
+    struct etcd_watch_hub *h = BNS_CONTAINER(t, struct etcd_watch_hub, pump);
     struct etcd_kv *kv = h->kv;
 
+    h->posted = false;
+    etcd_kv_check_drained(kv);
     if (kv->dead || kv->stopping || kv->install.active)
         return; /* after an installation it is started again */
     h->pumping = true;
