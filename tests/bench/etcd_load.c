@@ -25,7 +25,6 @@
 #define SAMPLES_MAX (8u * 1024 * 1024)
 
 #define PUTS_AHEAD 4u
-#define WATCH_KEY "bench/watched"
 
 enum op { PUT, GET, SGET, WATCH };
 
@@ -60,6 +59,7 @@ struct load {
     uint64_t watchers, created;
     uint64_t puts, puts_done, told;  /* told: puts that all watches have heard of */
     uint64_t put_ns[PUTS_AHEAD * 2]; /* when, by number */
+    char watched[40]; /* the key: of this run alone, a put of the last one may still come */
     bool putting;
 };
 
@@ -168,7 +168,7 @@ static void put_more(struct load *l)
     if (l->putting || l->stopping || l->puts - l->told >= PUTS_AHEAD)
         return;
     bns_buf_clear(&l->req);
-    rv = bns_pb_put_bytes(&l->req, 1, BNS_LIT(WATCH_KEY));
+    rv = bns_pb_put_bytes(&l->req, 1, bns_slice_str(l->watched));
     if (rv == BNS_OK)
         rv = bns_pb_put_bytes(&l->req, 2, bns_slice(l->value, l->value_bytes));
     l->putting = true;
@@ -243,13 +243,18 @@ static int open_watches(struct client *c)
 {
     static const struct bns_grpc_client_handler handler = {.on_message = on_response,
                                                            .on_status = stream_status};
-    static const uint8_t create[] = "\x0a\x0f\x0a\x0d" WATCH_KEY; /* {create_request{key}} */
+    struct load *l = c->l;
+    size_t len = strlen(l->watched);
     struct bns_grpc_call_options o = {.path = "/etcdserverpb.Watch/Watch"};
     int rv = bns_grpc_call_start(c->conn, &o, &handler, c, &c->stream);
 
-    _Static_assert(sizeof WATCH_KEY == 14, "the lengths in `create`");
+    bns_buf_clear(&l->req);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_len(&l->req, 1, bns_pb_len_bytes(1, len)); /* create_request{key} */
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(&l->req, 1, bns_slice(l->watched, len));
     for (uint64_t i = 0; rv == BNS_OK && i < c->watches; i++)
-        rv = bns_grpc_ccall_send_copy(c->stream, bns_slice(create, sizeof create - 1));
+        rv = bns_grpc_ccall_send_copy(c->stream, bns_buf_slice(&l->req));
     return rv;
 }
 
@@ -322,6 +327,8 @@ static int run(struct load *l)
         return 1;
     }
     bns_buf_init(&l->req, l->env->alloc, 16u * 1024 * 1024);
+    (void)snprintf(l->watched, sizeof l->watched, "bench/watched/%016llx",
+                   (unsigned long long)bns_prng_next(&l->env->prng));
     bns_timer_init(&l->end, on_end, l);
     l->start_ns = bns_now_ns(l->env);
     if (l->op != WATCH) /* else when all watches are there */
