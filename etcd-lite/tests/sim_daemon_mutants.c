@@ -28,12 +28,12 @@ static const struct planted {
     const char *name;
     uint64_t seed;
 } planted[] = {
-    {25, "a follower's clock ends leases too", 0x1},
+    {25, "a follower's clock ends leases too", 0x2},
     {26, "the last entry is applied again after a restart", 0x1},
     {27, "the applied index is stored apart from the rows", 0x2},
     {28, "a read is answered before what it must see is applied", 0x2},
-    {29, "an apply that finds no room on the disk is skipped", 0x3},
-    {30, "ids of requests are used again: a late answer goes to another", 0x2},
+    {29, "an apply that finds no room on the disk is skipped", 0x8},
+    {30, "ids of requests are used again: a late answer goes to another", 0x4},
     {33, "a watch that caught up skips what came meanwhile", 0xa},
     {34, "progress is told to a watch ahead of its events", 0x1},
 };
