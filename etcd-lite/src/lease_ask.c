@@ -4,8 +4,9 @@
  * all asks of a turn share one), which also waits until everything committed so far is applied.
  * Then look at the lessor, if this member still leads. lease.c says why no less will do.
  * Elsewhere: send it to the leader over the connections that carry Raft's messages; the leader does
- * the above and answers. No leader, or one that does not answer within TRY_NS: tried again, with
- * whoever leads then, until the deadline. Repeating is harmless: a renewal only ever adds time.
+ * the above and answers. No leader, or one that does not answer within TRY_NS (an election timeout
+ * when that is longer): tried again, with whoever leads then, until the deadline. Repeating is
+ * harmless: a renewal only ever adds time.
  *
  * Between members: method RENEW, LeaseKeepAliveRequest -> LeaseKeepAliveResponse; method LOOK,
  * LeaseTimeToLiveRequest -> LeaseTimeToLiveResponse; both without header. Codes: BNS_E_NOTFOUND,
@@ -150,7 +151,8 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
 
 static int send_on(struct etcd_ask *a, uint64_t leader)
 {
-    uint64_t end = bns_now_ns(a->s->env) + TRY_NS;
+    uint64_t election_ns = a->s->opt->election_ms * BNS_MS;
+    uint64_t end = bns_now_ns(a->s->env) + (election_ns > TRY_NS ? election_ns : TRY_NS);
     struct bns_rpc_call_options o = {
         .method = a->look ? METHOD_LOOK : METHOD_RENEW,
         .deadline_ns = end < a->deadline_ns ? end : a->deadline_ns,

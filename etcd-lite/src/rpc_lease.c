@@ -17,13 +17,14 @@
 #define LIST_MAX ((size_t)INT32_MAX)
 
 #define TEXT_STOPPED "etcdserver: server stopped"
+#define TEXT_NO_LEADER "etcdserver: no leader"
 #define TEXT_NOMEM "etcdserver: out of memory"
 
 static void status_of(int code, int *status, const char **text)
 {
     *status = BNS_GRPC_UNAVAILABLE;
     if (code == BNS_E_NOTLEADER) {
-        *text = "etcdserver: no leader";
+        *text = TEXT_NO_LEADER;
     } else if (code == BNS_E_SHUTDOWN) {
         *text = TEXT_STOPPED;
     } else if (code == BNS_E_NOMEM || code == BNS_E_TOOBIG) {
@@ -183,6 +184,7 @@ struct stream {
     struct bns_grpc_call *call; /* NULL: finished */
     uint32_t under_way;
     bool paused, half_closed;
+    bool needs_leader; /* said so: ends when there has been none for a while */
 };
 
 struct beat {
@@ -242,14 +244,11 @@ static void beaten(struct etcd_ask *a, int code)
     settle(st);
 }
 
-static struct stream *stream_of(struct bns_grpc_call *c)
+static struct stream *stream_new(struct bns_grpc_call *c)
 {
     struct etcd_server *s = bns_grpc_arg(c);
-    struct stream *st = bns_grpc_ctx(c);
+    struct stream *st = bns_alloc_zero(s->env->alloc, sizeof *st);
 
-    if (st != NULL)
-        return st;
-    st = bns_alloc_zero(s->env->alloc, sizeof *st);
     if (st == NULL)
         return NULL;
     st->s = s;
@@ -261,8 +260,19 @@ static struct stream *stream_of(struct bns_grpc_call *c)
 
 static void on_beat_start(struct bns_grpc_call *c)
 {
-    if (stream_of(c) == NULL)
+    struct etcd_server *s = bns_grpc_arg(c);
+    struct stream *st = stream_new(c);
+    struct bns_slice v;
+
+    if (st == NULL) {
         bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM, NULL, 0);
+        return;
+    }
+    st->needs_leader = bns_grpc_metadata(c, "hasleader", &v) && bns_slice_eq(v, BNS_LIT("true"));
+    if (s->stopping || (st->needs_leader && s->leader == 0)) {
+        end_stream(st, BNS_GRPC_UNAVAILABLE, s->stopping ? TEXT_STOPPED : TEXT_NO_LEADER);
+        settle(st);
+    }
 }
 
 static void on_beat(struct bns_grpc_call *c, struct bns_slice msg)
@@ -322,15 +332,27 @@ static void on_beat_end(struct bns_grpc_call *c, enum bns_grpc_end why)
     settle(st);
 }
 
-void etcd_lease_streams_end(struct etcd_server *s)
+static void end_those(struct etcd_server *s, bool all, const char *text)
 {
     BNS_LIST_EACH(n, &s->lease.streams)
     {
         struct stream *st = BNS_CONTAINER(n, struct stream, node);
 
-        end_stream(st, BNS_GRPC_UNAVAILABLE, TEXT_STOPPED);
+        if (!all && !st->needs_leader)
+            continue;
+        end_stream(st, BNS_GRPC_UNAVAILABLE, text);
         settle(st);
     }
+}
+
+void etcd_lease_streams_end(struct etcd_server *s)
+{
+    end_those(s, true, TEXT_STOPPED);
+}
+
+void etcd_lease_no_leader(struct etcd_server *s)
+{
+    end_those(s, false, TEXT_NO_LEADER);
 }
 
 int etcd_lease_service(struct etcd_server *s)

@@ -142,8 +142,10 @@ static void on_no_leader(void *arg)
 {
     struct etcd_server *s = arg;
 
-    if (s->leader == 0)
-        end_those(s, false, TEXT_NO_LEADER);
+    if (s->leader != 0)
+        return;
+    end_those(s, false, TEXT_NO_LEADER);
+    etcd_lease_no_leader(s);
 }
 
 void etcd_watch_leader(struct etcd_server *s)

@@ -105,6 +105,8 @@ BNS_MUST_CHECK int etcd_watch_service(struct etcd_server *s);
 void etcd_watch_leader(struct etcd_server *s);                /* s->leader has changed */
 void etcd_watch_end(struct etcd_server *s);                   /* all calls end: the server stops */
 BNS_MUST_CHECK int etcd_lease_service(struct etcd_server *s); /* Lease */
+/* None for three election timeouts: KeepAlive of clients that want to know ends. */
+void etcd_lease_no_leader(struct etcd_server *s);
 void etcd_lease_streams_end(struct etcd_server *s); /* KeepAlive ends with "server stopped" */
 /* Appends field 1, a ResponseHeader as of now. */
 BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);

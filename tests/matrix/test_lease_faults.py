@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+import programs
 from cluster import Cluster, wait_for
 from conftest import need
 
@@ -48,3 +49,15 @@ def test_a_paused_leader_wakes_up_and_ends_nothing_that_was_kept():
             p.communicate()
         wait_for("the kept one ends, now that nobody keeps it",
                  lambda: c.ctl("get", "kept") == "")
+
+
+def test_streams_end_when_there_is_no_leader():
+    with Cluster(3) as c:
+        p = subprocess.Popen(
+            [programs.go("lease"), "-endpoints", c.nodes[0].endpoint, "-until-no-leader"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert p.stdout.readline() == "READY\n"
+        c.nodes[1].kill()
+        c.nodes[2].kill()
+        out, _ = p.communicate(timeout=90)
+        assert p.returncode == 0 and out.endswith("PASS\n"), out

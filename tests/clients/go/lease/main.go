@@ -17,6 +17,7 @@ import (
 
 	"bonsai/clients/dial"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -149,7 +150,37 @@ func (p *program) ends(ttl time.Duration, during func()) {
 	}
 }
 
+// untilNoLeader: a KeepAlive stream that wants a leader ends when there is none; one that does not
+// care is told so by its renewal.
+func (p *program) untilNoLeader() {
+	id := p.grant(60)
+	rpc := etcdserverpb.NewLeaseClient(p.c.ActiveConnection())
+	open := func(ctx context.Context) etcdserverpb.Lease_LeaseKeepAliveClient {
+		s, err := rpc.LeaseKeepAlive(ctx)
+		check(err == nil, "%v", err)
+		check(s.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}) == nil, "send")
+		r, err := s.Recv()
+		check(err == nil && r.TTL == 60, "renewal: %v %v", r, err)
+		return s
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	wants, careless := open(clientv3.WithRequireLeader(ctx)), open(ctx)
+	fmt.Println("READY")
+	_, err := wants.Recv()
+	check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
+	check(careless.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}) == nil, "send")
+	_, err = careless.Recv()
+	check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
+	refused, err := rpc.LeaseKeepAlive(clientv3.WithRequireLeader(ctx))
+	check(err == nil, "%v", err)
+	_, err = refused.Recv()
+	check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
+	fmt.Println("PASS")
+}
+
 func main() {
+	noLeader := flag.Bool("until-no-leader", false, "only: what becomes of streams without a leader")
 	endpoints := flag.String("endpoints", "", "host:port, separated by commas")
 	prefix := flag.String("prefix", "go-lease/", "keys of this run")
 	seconds := flag.Int("seconds", 3, "how long to keep a lease")
@@ -158,6 +189,10 @@ func main() {
 	check(err == nil, "%v", err)
 	defer c.Close()
 	p := &program{c, *prefix}
+	if *noLeader {
+		p.untilNoLeader()
+		return
+	}
 	end := time.Now().Add(time.Duration(*seconds) * time.Second)
 
 	id := p.grant(10)
