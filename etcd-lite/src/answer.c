@@ -291,7 +291,7 @@ void etcd_pending_finish(struct etcd_pending *p)
         b = body_new(p, p->parts[0].bytes);
     }
     if (b == NULL) {
-        etcd_pending_refuse(p, etcd_no_memory);
+        etcd_pending_no_memory(p);
         return;
     }
     i = 0;

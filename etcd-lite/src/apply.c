@@ -155,7 +155,7 @@ static struct etcd_pending *pending_for(struct etcd_kv *kv, struct etcd_waiter *
         p->waiter = w;
         w->pending = p;
     } else if (w != NULL) {
-        struct etcd_answer a = {.status = etcd_no_memory.code, .text = etcd_no_memory.text};
+        struct etcd_answer a = {.status = etcd_answer_lost.code, .text = etcd_answer_lost.text};
         w->fn(w, &a);
     }
     return p;

@@ -25,6 +25,7 @@ const struct etcd_status etcd_future = {11,
 const struct etcd_status etcd_no_key = {3, "etcdserver: key not found"};
 const struct etcd_status etcd_no_lease = {5, "etcdserver: requested lease not found"};
 const struct etcd_status etcd_no_memory = {8, "etcdserver: too many requests"};
+const struct etcd_status etcd_answer_lost = {14, "etcdserver: request timed out"};
 const struct etcd_status etcd_stopped = {14, "etcdserver: server stopped"};
 const struct etcd_status etcd_damaged = {15, "etcdserver: corrupt cluster"};
 

@@ -13,6 +13,8 @@
 
 extern const struct etcd_status etcd_ok, etcd_compacted, etcd_future, etcd_no_key, etcd_no_lease;
 extern const struct etcd_status etcd_no_memory, etcd_stopped, etcd_damaged;
+/* The write has happened, there is no memory to say so: its client must not take it for refused. */
+extern const struct etcd_status etcd_answer_lost;
 
 /* ---- answers under way (pending.c) ---------------------------------------------------------- */
 enum etcd_part_kind { /* 1 .. 4: the field numbers of ResponseOp */
@@ -74,6 +76,7 @@ void etcd_pending_row(struct etcd_pending *p, const struct etcd_rev *r, struct b
 void etcd_pending_run(struct etcd_pending *p);
 /* Answers with an error; p is gone. */
 void etcd_pending_refuse(struct etcd_pending *p, struct etcd_status why);
+void etcd_pending_no_memory(struct etcd_pending *p); /* ends it likewise */
 void etcd_refuse(etcd_done *done, void *arg, struct etcd_status why);
 
 /* answer.c */

@@ -120,6 +120,11 @@ void etcd_pending_refuse(struct etcd_pending *p, struct etcd_status why)
     answer_error(p, why);
 }
 
+void etcd_pending_no_memory(struct etcd_pending *p)
+{
+    answer_error(p, p->waiter != NULL ? etcd_answer_lost : etcd_no_memory);
+}
+
 void etcd_refuse(etcd_done *done, void *arg, struct etcd_status why)
 {
     struct etcd_answer a = {.status = why.code, .text = why.text};
@@ -162,7 +167,7 @@ static void on_read(struct etcd_store_job *j)
     for (size_t i = 0; i < p->rows_count; i++)
         missing = missing || p->rows[i].kv == NULL;
     if (j->code != BNS_OK) {
-        answer_error(p, etcd_no_memory);
+        etcd_pending_no_memory(p);
     } else if (missing) {
         BNS_LOG(kv->env->log, BNS_LOG_ERROR, "kv", "a row of the index is not in the store",
                 BNS_I64("revision", kv->now.revision));
@@ -182,7 +187,7 @@ void etcd_pending_run(struct etcd_pending *p)
     struct etcd_kv *kv = p->kv;
 
     if (p->failed) {
-        answer_error(p, etcd_no_memory);
+        etcd_pending_no_memory(p);
         return;
     }
     if (p->bytes == 0) {

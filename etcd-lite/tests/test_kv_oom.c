@@ -130,6 +130,42 @@ static void apply_ends_the_node_or_succeeds(void **state)
     kvw_free(&k);
 }
 
+/* There may be no memory for the answer to a write that has been applied: its client is told that
+ * the outcome is unknown, not that it was refused. */
+static void what_happened_is_not_told_as_refused(void **state)
+{
+    struct kvw k;
+    int unknown = 0;
+
+    (void)state;
+    kvw_init(&k, 1, NULL);
+    assert_true(kvw_up(&k));
+    for (int n = 1; n < 30; n++) {
+        Etcdserverpb__PutRequest r = put_req("key", "value");
+        int64_t before = do_put(&k, "key", "old"); /* the table of waiters is there from now on */
+        struct got g;
+
+        r.has_prev_kv = r.prev_kv = true;
+        bns_test_heap_fail_at(bns_world_heap(k.w, 0), n);
+        (void)kvw_apply(&k, ETCD_OP_PUT, &r, &g); /* told by whether the node lives */
+        if (k.kv == NULL) {
+            assert_true(kvw_up(&k));
+            k.index = etcd_kv_applied(k.kv);
+            continue;
+        }
+        bns_test_heap_fail_at(bns_world_heap(k.w, 0), 0);
+        assert_int_equal(etcd_kv_revision(k.kv), before + 1);
+        if (g.status != 0) {
+            assert_int_equal(g.status, 14);
+            unknown++;
+        } else {
+            free(g.bytes);
+        }
+    }
+    assert_true(unknown > 0);
+    kvw_free(&k);
+}
+
 /* Each kind of entry that touches leases, with every allocation failing in turn. */
 static void lease_entries_end_the_node_or_succeed(void **state)
 {
@@ -189,6 +225,7 @@ int main(void)
         cmocka_unit_test(open_reports_it),
         cmocka_unit_test(reads_are_answered),
         cmocka_unit_test(apply_ends_the_node_or_succeeds),
+        cmocka_unit_test(what_happened_is_not_told_as_refused),
         cmocka_unit_test(lease_entries_end_the_node_or_succeed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
