@@ -30,7 +30,7 @@ const char *__tsan_default_suppressions(void)
 #endif
 
 #define LANES 8u
-#define CALLS 300u
+#define CALLS 150u
 #define BIG (1024u * 1024)
 
 struct world {
