@@ -162,6 +162,8 @@ static void seeds_that_failed_once_stay_clean(void **state)
         uint64_t seed;
         const char *was;
     } t[] = {
+        {0x289d,
+         "a put that happened was told as refused, when there was no memory for the answer"},
         {0x6, "a timer for streams without a leader ran on in a server that had stopped"},
     };
 
