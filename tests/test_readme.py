@@ -71,7 +71,7 @@ class Readme(unittest.TestCase):
 
     def test_the_makefile_has_every_target_that_is_named(self):
         with open(os.path.join(ROOT, "Makefile")) as f:
-            targets = re.search(r"^\.PHONY: (.*)$", f.read(), re.M)[1].split()
+            targets = " ".join(re.findall(r"^\.PHONY: (.*)$", f.read(), re.M)).split()
         named = set()
         for doc in ("README.md", "docs/testing.md", "docs/architecture.md"):
             with open(os.path.join(ROOT, doc)) as f:
