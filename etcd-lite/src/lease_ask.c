@@ -143,8 +143,8 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
         code = bns_buf_add(&a->body, payload.ptr, payload.len);
     else if (code == BNS_OK)
         code = etcd_lease_field(payload, 3, &a->ttl);
-    if (code == BNS_OK || code == BNS_E_NOTFOUND || code == BNS_E_NOMEM)
-        finish(a, code);
+    if (code == BNS_OK || code == BNS_E_NOTFOUND || code == BNS_E_NOMEM || code == BNS_E_TOOBIG)
+        finish(a, code); /* asked again the leader would say the same */
     else
         later(a);
 }

@@ -254,23 +254,30 @@ static bool all_level(struct etcd_watch_stream *s)
         return true;
     BNS_LIST_EACH(n, &s->all)
     {
-        if (!is_level(BNS_CONTAINER(n, struct etcd_watch, all)))
-            return false;
+        if (is_level(BNS_CONTAINER(n, struct etcd_watch, all)))
+            continue;
+        bns_list_del(n); /* it is looked at first the next time: perhaps at each revision */
+        bns_list_push_front(&s->all, n);
+        return false;
     }
     return true;
 }
 
-void etcd_watch_answer_asked(struct etcd_watch_hub *h)
+static void answer(struct etcd_watch_stream *s)
 {
     const struct etcd_watch_note note = {.id = -1};
 
+    if (!all_level(s))
+        return;
+    bns_list_del(&s->asked);
+    (void)etcd_watch_send_note(s, &note); /* a stream that fails is told so elsewhere */
+}
+
+void etcd_watch_answer_asked(struct etcd_watch_hub *h)
+{
     BNS_LIST_EACH(n, &h->asked)
     {
-        struct etcd_watch_stream *s = BNS_CONTAINER(n, struct etcd_watch_stream, asked);
-        if (!all_level(s))
-            continue;
-        bns_list_del(&s->asked);
-        (void)etcd_watch_send_note(s, &note); /* a stream that fails is told so elsewhere */
+        answer(BNS_CONTAINER(n, struct etcd_watch_stream, asked));
     }
 }
 
@@ -378,6 +385,7 @@ void etcd_watch_fail_all(struct etcd_watch_hub *h)
 
 void etcd_watch_writable(struct etcd_watch_stream *s)
 {
+    (void)etcd_watch_blocked(s); /* what it took counts no more against the other streams */
     if (bns_list_empty(&s->blocked))
         return;
     bns_list_splice(&s->hub->queue, &s->blocked);
@@ -524,7 +532,7 @@ void etcd_watch_request(struct etcd_watch_stream *s, const Etcdserverpb__WatchRe
     case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_PROGRESS_REQUEST:
         if (bns_list_empty(&s->asked))
             bns_list_push(&s->hub->asked, &s->asked);
-        etcd_watch_answer_asked(s->hub);
+        answer(s);
         break;
     default:
         break;

@@ -27,8 +27,6 @@ static void landed(struct etcd_watch_batch *b)
     h->pumping = false;
     if (b->no_memory && h->retry.node.pos == 0 && !kv->stopping)
         bns_timer_start(kv->env, &h->retry, bns_now_ns(kv->env) + 10 * BNS_MS);
-    if (!b->no_memory)
-        bns_list_splice(&h->queue, &h->stalled);
     etcd_watch_batch_free(b);
     etcd_watch_fail_all(h);
     etcd_watch_kick(h);

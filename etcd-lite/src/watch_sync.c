@@ -19,7 +19,9 @@
  */
 #include "watch_impl.h"
 
-#define TURN_WORK 20000u /* watches served and quarter KiB sent, before other things get a turn */
+/* Watches served, quarter KiB sent and looks at LOOKS rows, before other things get a turn. */
+#define TURN_WORK 20000u
+#define LOOKS 16u
 #define RETRY_NS (10 * BNS_MS)
 #define BATCH_EVENTS 1000u
 
@@ -135,17 +137,19 @@ static void gather_key(struct etcd_watch_batch *b)
             .main = r->main, .sub = r->sub, .dead = etcd_rev_dead(r)};
         if (!etcd_watch_batch_add(b, k, &e, etcd_rev_bytes(r))) {
             b->upto = r->main - 1;
-            return;
+            break;
         }
     }
+    b->hub->work += b->count / LOOKS;
 }
 
 static void gather_recent(struct etcd_watch_batch *b)
 {
     struct etcd_watch_hub *h = b->hub;
+    size_t first = etcd_recent_seek(&h->recent, b->from, 0), i;
 
     b->upto = h->kv->now.revision;
-    for (size_t i = etcd_recent_seek(&h->recent, b->from, 0); i < h->recent.count; i++) {
+    for (i = first; i < h->recent.count; i++) {
         const struct etcd_row *r = etcd_recent_at(&h->recent, i);
         struct etcd_watch_event e = {.main = r->main, .sub = r->sub, .kv = r->kv};
         const struct etcd_key *k = NULL;
@@ -160,9 +164,10 @@ static void gather_recent(struct etcd_watch_batch *b)
             k = etcd_index_first(&h->kv->index, v.key, bns_slice(NULL, 0));
         if (!etcd_watch_batch_add(b, k, &e, r->kv->len)) {
             b->upto = r->main - 1;
-            return;
+            break;
         }
     }
+    h->work += (i - first) / LOOKS;
 }
 
 /* Can w be given what b has, or will have? */
@@ -311,10 +316,21 @@ static void serve(struct etcd_watch_hub *h, struct etcd_watch *w)
     gather(h, w);
 }
 
+/* Those that stalled come first, but not before there is room for what one of them needs: to look
+ * at all of them each time that a batch lands would be quadratic. */
+static struct bns_list *next_one(struct etcd_watch_hub *h)
+{
+    bool room = h->flying_count < ETCD_WATCH_FLYING_MAX && h->retry.node.pos == 0;
+    struct bns_list *n = room ? bns_list_pop(&h->stalled) : NULL;
+
+    return n != NULL ? n : bns_list_pop(&h->queue);
+}
+
 void etcd_watch_pump(struct bns_task *t)
 {
     struct etcd_watch_hub *h = BNS_CONTAINER(t, struct etcd_watch_hub, pump);
     struct etcd_kv *kv = h->kv;
+    struct bns_list *n;
 
     h->posted = false;
     etcd_kv_check_drained(kv);
@@ -322,9 +338,9 @@ void etcd_watch_pump(struct bns_task *t)
         return; /* after an installation it is started again */
     h->pumping = true;
     h->work = 0;
-    while (!bns_list_empty(&h->queue) && h->work < TURN_WORK && !kv->dead) {
+    while (h->work < TURN_WORK && !kv->dead && (n = next_one(h)) != NULL) {
         h->work++;
-        serve(h, BNS_CONTAINER(bns_list_pop(&h->queue), struct etcd_watch, work));
+        serve(h, BNS_CONTAINER(n, struct etcd_watch, work));
     }
     etcd_watch_batch_free(h->last);
     h->last = NULL;
@@ -333,6 +349,6 @@ void etcd_watch_pump(struct bns_task *t)
         return;
     etcd_watch_answer_asked(h);
     etcd_watch_fail_all(h);
-    if (!bns_list_empty(&h->queue))
-        etcd_watch_kick(h);
+    if (!bns_list_empty(&h->queue) || h->work >= TURN_WORK)
+        etcd_watch_kick(h); /* else whoever is left waits for a batch or for the retry */
 }
