@@ -119,6 +119,7 @@ struct etcd_watch_batch {
     bool prev;                        /* with previous values */
     bool full;                        /* limits reached */
     bool no_memory, damaged;
+    bool landed; /* complete; some of its watches have to wait for another turn */
     struct etcd_watch_event *events;
     size_t count, cap;
     size_t bytes;
@@ -130,6 +131,8 @@ struct etcd_watch_batch {
 };
 
 #define ETCD_WATCH_FLYING_MAX 4u
+/* Watches served, quarter KiB sent, and rows looked at, before other things get a turn. */
+#define ETCD_WATCH_TURN_WORK 20000u
 
 struct etcd_watch_hub {
     struct etcd_kv *kv;
@@ -182,6 +185,7 @@ bool etcd_watch_batch_add(struct etcd_watch_batch *b, const struct etcd_key *k,
  * nothing has happened. */
 BNS_MUST_CHECK int etcd_watch_batch_read(struct etcd_watch_batch *b);
 BNS_MUST_CHECK int etcd_watch_batch_scan(struct etcd_watch_batch *b);
+void etcd_watch_hand_out(struct etcd_watch_batch *b); /* a landed one; b may be gone then */
 
 /* watch_send.c */
 struct bns_slice etcd_watch_head(struct etcd_watch_hub *h);

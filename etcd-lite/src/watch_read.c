@@ -9,28 +9,40 @@
 #define SCAN_ROWS 512u
 #define CACHE_EVENTS_MAX 64u
 
-static void landed(struct etcd_watch_batch *b)
+/* To those that wait for it, as many as the turn has room for; the pump goes on with the others. */
+void etcd_watch_hand_out(struct etcd_watch_batch *b)
 {
     struct etcd_watch_hub *h = b->hub;
     struct etcd_kv *kv = h->kv;
 
-    bns_list_del(&b->node);
-    h->flying_count--;
     h->pumping = true;
-    while (!bns_list_empty(&b->watches)) {
-        struct etcd_watch *w = BNS_CONTAINER(bns_list_pop(&b->watches), struct etcd_watch, work);
-        if (b->no_memory)
-            bns_list_push(&h->stalled, &w->work);
-        else
-            etcd_watch_deliver(b, w);
+    while (!bns_list_empty(&b->watches) && (h->work < ETCD_WATCH_TURN_WORK || kv->stopping)) {
+        h->work++;
+        etcd_watch_deliver(b, BNS_CONTAINER(bns_list_pop(&b->watches), struct etcd_watch, work));
     }
     h->pumping = false;
-    if (b->no_memory && h->retry.node.pos == 0 && !kv->stopping)
-        bns_timer_start(kv->env, &h->retry, bns_now_ns(kv->env) + 10 * BNS_MS);
-    etcd_watch_batch_free(b);
+    if (bns_list_empty(&b->watches)) {
+        bns_list_del(&b->node);
+        h->flying_count--;
+        etcd_watch_batch_free(b);
+    }
     etcd_watch_fail_all(h);
     etcd_watch_kick(h);
     etcd_install_kick(kv);
+}
+
+static void landed(struct etcd_watch_batch *b)
+{
+    struct etcd_watch_hub *h = b->hub;
+
+    if (b->no_memory) {
+        bns_list_splice(&h->stalled, &b->watches);
+        if (h->retry.node.pos == 0 && !h->kv->stopping)
+            bns_timer_start(h->kv->env, &h->retry, bns_now_ns(h->kv->env) + 10 * BNS_MS);
+    }
+    b->landed = true;
+    h->work = 0;
+    etcd_watch_hand_out(b);
 }
 
 static void fly(struct etcd_watch_batch *b)

@@ -19,9 +19,7 @@
  */
 #include "watch_impl.h"
 
-/* Watches served, quarter KiB sent and looks at LOOKS rows, before other things get a turn. */
-#define TURN_WORK 20000u
-#define LOOKS 16u
+#define LOOKS 16u /* rows looked at that count as one unit of work */
 #define RETRY_NS (10 * BNS_MS)
 #define BATCH_EVENTS 1000u
 
@@ -334,11 +332,17 @@ void etcd_watch_pump(struct bns_task *t)
 
     h->posted = false;
     etcd_kv_check_drained(kv);
+    h->work = 0;
+    BNS_LIST_EACH(it, &h->flying)
+    {
+        struct etcd_watch_batch *b = BNS_CONTAINER(it, struct etcd_watch_batch, node);
+        if (b->landed && !kv->dead)
+            etcd_watch_hand_out(b);
+    }
     if (kv->dead || kv->stopping || kv->install.active)
         return; /* after an installation it is started again */
     h->pumping = true;
-    h->work = 0;
-    while (h->work < TURN_WORK && !kv->dead && (n = next_one(h)) != NULL) {
+    while (h->work < ETCD_WATCH_TURN_WORK && !kv->dead && (n = next_one(h)) != NULL) {
         h->work++;
         serve(h, BNS_CONTAINER(n, struct etcd_watch, work));
     }
@@ -349,6 +353,6 @@ void etcd_watch_pump(struct bns_task *t)
         return;
     etcd_watch_answer_asked(h);
     etcd_watch_fail_all(h);
-    if (!bns_list_empty(&h->queue) || h->work >= TURN_WORK)
+    if (!bns_list_empty(&h->queue) || h->work >= ETCD_WATCH_TURN_WORK)
         etcd_watch_kick(h); /* else whoever is left waits for a batch or for the retry */
 }

@@ -287,12 +287,26 @@ static void many_watches_on_one_key(void **state)
     }
 }
 
+/* After how many turns some, but not all of them were served. */
+static int turns_to_serve(size_t watches)
+{
+    struct etcd_watch_stats st;
+    int turns = 0;
+
+    etcd_watch_stats(world.kv, &st);
+    assert_int_equal(st.slow, watches);
+    while (bns_world_step(world.w)) {
+        etcd_watch_stats(world.kv, &st);
+        turns += st.slow > 0 && st.slow < watches;
+    }
+    assert_int_equal(st.slow, 0);
+    return turns;
+}
+
 /* Rows that are looked at for nothing are work too: else a few hundred ranges keep the loop. */
 static void looking_back_is_shared_out_over_turns(void **state)
 {
     const size_t watches = 400;
-    struct etcd_watch_stats st;
-    int turns = 0;
 
     (void)state;
     do_watch(&sink, "zzz", NULL, 0); /* from now on recent rows are kept */
@@ -305,14 +319,27 @@ static void looking_back_is_shared_out_over_turns(void **state)
         Etcdserverpb__WatchRequest r = of_create(&c);
         sink_now(&sink, sink_do_request, &r);
     }
-    etcd_watch_stats(world.kv, &st);
-    assert_int_equal(st.slow, watches);
-    while (bns_world_step(world.w)) {
-        etcd_watch_stats(world.kv, &st);
-        turns += st.slow > 0 && st.slow < watches;
+    assert_true(turns_to_serve(watches) >= 4);
+}
+
+/* What the store was asked for once may be for very many. */
+static void one_scan_for_many_is_shared_out_over_turns(void **state)
+{
+    const size_t watches = 60;
+    const int rows = 160;
+
+    (void)state;
+    for (int i = 0; i < rows; i++)
+        put_big(i, 2048);
+    for (size_t i = 0; i < watches; i++) {
+        Etcdserverpb__WatchCreateRequest c = create_req("k", "l", 2);
+        Etcdserverpb__WatchRequest r = of_create(&c);
+        sink_now(&sink, sink_do_request, &r);
     }
-    assert_int_equal(st.slow, 0);
-    assert_true(turns >= 4);
+    assert_true(turns_to_serve(watches) >= 2);
+    for (size_t i = watches; i < sink.count; i++)
+        assert_int_equal(sink.got[i]->n_events, rows);
+    assert_int_equal(sink.count, 2 * watches);
 }
 
 int main(void)
@@ -326,6 +353,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_snapshot_that_compacts_cancels, up, down),
         cmocka_unit_test_setup_teardown(many_watches_on_one_key, up, down),
         cmocka_unit_test_setup_teardown(looking_back_is_shared_out_over_turns, up, down),
+        cmocka_unit_test_setup_teardown(one_scan_for_many_is_shared_out_over_turns, up, down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
