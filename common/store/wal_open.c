@@ -19,7 +19,9 @@
  *
  * The last group of records, those that nothing proves durable, is written again and synced before
  * it is trusted: after a failed fsync the page cache may show bytes that the disk never got, and a
- * restarted process would read them, act on them, and lose them with the next power cut.
+ * restarted process would read them, act on them, and lose them with the next power cut. The same
+ * goes for the names: the process that gave the last segment its name may have died before the
+ * directory was synced, and a sync of the file does not make its name durable.
  *
  * Which records are live: those at or behind their group's first needed lsn in the newest
  * checkpoint, and all behind that checkpoint. Hard states are delivered from the oldest checkpoint
@@ -343,6 +345,9 @@ static int recover(struct opening *o)
         w->next_lsn = 1;
         return create_first(w, o->err);
     }
+    rv = bns_vfs_sync_dir(w->env->vfs, w->dir, o->err);
+    if (rv != BNS_OK)
+        return rv;
     memcpy(w->io.log_id, o->reader.log_id, sizeof w->io.log_id);
     w->io.segment = bns_wal_tail(w);
     w->io.off = bns_wal_tail(w)->used;

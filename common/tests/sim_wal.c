@@ -48,6 +48,7 @@ struct crash {
     uint64_t seed, at;
     enum bns_vfs_mem_fault fault;
     uint32_t mutant;
+    bool restarts; /* the power goes only after a second life, on what the page cache kept */
 };
 
 /* One run with one fault. NULL = all is well; *fired: the fault struck. */
@@ -86,7 +87,10 @@ static const char *crash_run(const struct crash *c, struct model *m, bool *fired
         bns_vfs_mem_fail_at(v, 0, BNS_VFAULT_NONE);
         if (m->bad != NULL && bad == NULL)
             bad = m->bad;
-        bns_vfs_mem_power_cut(v, &cut);
+        if (life == 0 && c->restarts)
+            bns_vfs_mem_kill(v);
+        else
+            bns_vfs_mem_power_cut(v, &cut);
         bns_vfs_mem_drop_handles(v);
         bns_vfs_mem_power_on(v);
         model_reset_flight(m);
@@ -102,7 +106,7 @@ static const char *crash_run(const struct crash *c, struct model *m, bool *fired
     return bad;
 }
 
-static void sweep(enum bns_vfs_mem_fault fault, uint64_t seeds)
+static void sweep(enum bns_vfs_mem_fault fault, bool restarts, uint64_t seeds)
 {
     struct model *m = malloc(sizeof *m);
     uint64_t runs = 0;
@@ -110,7 +114,7 @@ static void sweep(enum bns_vfs_mem_fault fault, uint64_t seeds)
     for (uint64_t seed = 1; seed <= seeds; seed++) {
         bool fired = true;
         for (uint64_t at = 1; fired; at++, runs++) {
-            struct crash c = {.seed = seed, .at = at, .fault = fault};
+            struct crash c = {.seed = seed, .at = at, .fault = fault, .restarts = restarts};
             const char *bad = crash_run(&c, m, &fired);
             if (bad != NULL)
                 fail_msg("seed=%llu at=%llu fault=%d: %s", (unsigned long long)seed,
@@ -125,23 +129,24 @@ static void sweep(enum bns_vfs_mem_fault fault, uint64_t seeds)
 static void power_cut_at_every_operation(void **state)
 {
     (void)state;
-    sweep(BNS_VFAULT_POWER, 40);
+    sweep(BNS_VFAULT_POWER, false, 40);
 }
 
-/* kill -9 in each VFS operation, and a power cut afterwards. */
+/* kill -9 in each VFS operation, then a power cut: at once, or after the next process appended. */
 static void kill_at_every_operation(void **state)
 {
     (void)state;
-    sweep(BNS_VFAULT_KILL, 5);
+    sweep(BNS_VFAULT_KILL, false, 5);
+    sweep(BNS_VFAULT_KILL, true, 20);
 }
 
 /* Each VFS operation fails once: refused, or fatal, never lost; the log opens afterwards. */
 static void error_at_every_operation(void **state)
 {
     (void)state;
-    sweep(BNS_VFAULT_EIO, 8);
-    sweep(BNS_VFAULT_NOSPACE, 4);
-    sweep(BNS_VFAULT_SHORT, 4);
+    sweep(BNS_VFAULT_EIO, false, 8);
+    sweep(BNS_VFAULT_NOSPACE, false, 4);
+    sweep(BNS_VFAULT_SHORT, false, 4);
 }
 
 /* The n-th allocation fails, for every n: an error or a refusal, no leak, nothing lost. */
