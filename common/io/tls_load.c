@@ -299,6 +299,25 @@ static int trust(const struct bns_tls *t, SSL_CTX *ctx, const struct texts *x, b
     return BNS_OK;
 }
 
+/* A ticket lives for two hours, a certificate perhaps not as long: who resumes is verified no more,
+ * so a ticket of a certificate that has expired meanwhile leads to a whole handshake, as in Go. */
+static SSL_TICKET_RETURN on_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                   size_t name_len, SSL_TICKET_STATUS status, void *arg)
+{
+    X509 *c;
+
+    (void)ssl;
+    (void)name;
+    (void)name_len;
+    (void)arg;
+    if (status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    c = SSL_SESSION_get0_peer(session); /* NULL: nobody was asked for one */
+    if (c != NULL && X509_cmp_current_time(X509_get0_notAfter(c)) <= 0)
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 static int make_serve(const struct bns_tls *t, const struct texts *x, SSL_CTX **out,
                       struct bns_err *err)
 {
@@ -317,7 +336,8 @@ static int make_serve(const struct bns_tls *t, const struct texts *x, SSL_CTX **
                        NULL);
     SSL_CTX_set_alpn_select_cb(*out, on_alpn, NULL);
     if (SSL_CTX_set_session_id_context(*out, session_ctx, sizeof session_ctx - 1) != 1 ||
-        SSL_CTX_set_num_tickets(*out, 1) != 1)
+        SSL_CTX_set_num_tickets(*out, 1) != 1 ||
+        SSL_CTX_set_session_ticket_cb(*out, NULL, on_ticket, NULL) != 1)
         return bns_err_set(err, BNS_E_INTERNAL, "OpenSSL refuses session tickets: %s", why());
     return BNS_OK;
 }

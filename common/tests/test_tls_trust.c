@@ -2,6 +2,7 @@
  *
  * Method: as test_tls.c. A table of certificates on both sides, each tried on both versions of TLS;
  * whom a client trusts tells which certificate it was shown. */
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -303,6 +304,73 @@ static void a_look_that_takes_long_is_waited_for(void **state)
     (void)rig_end(&r);
 }
 
+/* ---- resumption ------------------------------------------------------------------------------ */
+
+/* Shakes hands, with *session if there is one, which is then replaced; true: it was resumed. */
+static bool resumed(struct rig *r, SSL_CTX *ctx, SSL_SESSION **session, size_t *accepted)
+{
+    struct kit_raw raw;
+    size_t before = r->accepted;
+    bool reused;
+
+    kit_raw_dial(&raw, &r->k.f.env, r->port, ctx);
+    if (*session != NULL)
+        assert_int_equal(SSL_set_session(raw.ssl, *session), 1);
+    fake_run_for(&r->k.f, BNS_SEC / 10);
+    *accepted = r->accepted - before;
+    reused = SSL_session_reused(raw.ssl) == 1;
+    if (*accepted == 1) {
+        SSL_SESSION_free(*session);
+        *session = SSL_get1_session(raw.ssl);
+        SSL_set_shutdown(raw.ssl, SSL_SENT_SHUTDOWN); /* or the session is thrown away */
+    }
+    if (!raw.closed)
+        bns_stream_reset(raw.s);
+    fake_run_for(&r->k.f, BNS_SEC / 10);
+    kit_raw_free(&raw);
+    return reused;
+}
+
+/* A ticket is good for as long as the certificate that was shown for it, and no longer. */
+static void an_expired_certificate_is_not_resumed(void **state)
+{
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    struct bns_tls_config cfg = {.name = "s",
+                                 .serve = true,
+                                 .cert_file = "both.pem",
+                                 .key_file = "both.key",
+                                 .ca_file = "ca.pem",
+                                 .client_cert_auth = true};
+    struct kit_pair brief = kit_issue(&ca, (struct kit_issue){.from_s = -60, .to_s = 5});
+    SSL_SESSION *session[2] = {NULL, NULL};
+    SSL_CTX *ctx[2];
+    struct rig r;
+    size_t n;
+    (void)state;
+
+    assert_int_equal(rig_start(&r, 0, &cfg, NULL), BNS_OK);
+    for (size_t i = 0; i < 2; i++) {
+        ctx[i] = SSL_CTX_new(TLS_client_method());
+        assert_int_equal(SSL_CTX_set_max_proto_version(ctx[i], versions[i]), 1);
+        assert_int_equal(SSL_CTX_use_certificate(ctx[i], brief.cert), 1);
+        assert_int_equal(SSL_CTX_use_PrivateKey(ctx[i], brief.key), 1);
+        assert_false(resumed(&r, ctx[i], &session[i], &n));
+        assert_int_equal(n, 1);
+        assert_true(resumed(&r, ctx[i], &session[i], &n));
+        assert_int_equal(n, 1);
+    }
+    while (X509_cmp_current_time(X509_get0_notAfter(brief.cert)) > 0)
+        (void)poll(NULL, 0, 100); /* OpenSSL asks the real clock */
+    for (size_t i = 0; i < 2; i++) {
+        assert_false(resumed(&r, ctx[i], &session[i], &n));
+        assert_int_equal(n, 0);
+        SSL_SESSION_free(session[i]);
+        SSL_CTX_free(ctx[i]);
+    }
+    kit_pair_free(&brief);
+    (void)rig_end(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +378,7 @@ int main(void)
         cmocka_unit_test(bad_files_are_named),
         cmocka_unit_test(changed_files_are_served_to_the_next_client),
         cmocka_unit_test(a_look_that_takes_long_is_waited_for),
+        cmocka_unit_test(an_expired_certificate_is_not_resumed),
     };
 
     return cmocka_run_group_tests(tests, make_certificates, free_certificates);
