@@ -210,10 +210,11 @@ static inline void kit_raw_release(void *arg, int code)
 static inline void kit_raw_send(struct kit_raw *r, const void *bytes, size_t len)
 {
     uint8_t *copy = malloc(len + 1);
-    struct bns_slice v = bns_slice(copy, len);
+    struct bns_slice v;
 
     BNS_ASSERT(copy != NULL);
     memcpy(copy, bytes, len);
+    v = bns_slice(copy, len);
     for (size_t i = 0; i < r->change.len; i++) {
         size_t at = r->change_at + i;
 
