@@ -168,9 +168,11 @@ static void ask(struct node *n)
     n->settled = true;
 }
 
+/* The answer itself may be what told the fan-out that time is up: then it is here, and stays. */
 static void give_up(struct node *n)
 {
-    BNS_ASSERT(n->fetch != NULL);
+    if (n->fetch == NULL)
+        return;
     bns_http_fetch_cancel(n->fetch);
     n->fetch = NULL;
     n->got.code = BNS_E_TIMEOUT;
