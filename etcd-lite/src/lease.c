@@ -344,7 +344,7 @@ void etcd_lessor_promote(struct etcd_lessor *l, uint64_t now_ns, uint64_t extend
     while ((n = bns_hmap_next(&l->leases, n)) != NULL) {
         struct etcd_lease *e = BNS_CONTAINER(n, struct etcd_lease, node);
 
-        e->revoking = false;
+        e->revoking = e->proposed = false;
         set_due(l, e, due_at(e, now_ns) + extend_ns);
     }
     spread(l);
@@ -360,7 +360,7 @@ void etcd_lessor_demote(struct etcd_lessor *l)
     while ((n = bns_hmap_next(&l->leases, n)) != NULL) {
         struct etcd_lease *e = BNS_CONTAINER(n, struct etcd_lease, node);
 
-        e->revoking = false;
+        e->revoking = e->proposed = false;
         set_due(l, e, BNS_NEVER);
         tell(e, BNS_E_NOTLEADER);
     }
@@ -398,6 +398,15 @@ struct etcd_lease *etcd_lessor_expired(struct etcd_lessor *l, uint64_t now_ns, u
     e->revoking = true;
     set_due(l, e, now_ns + retry_ns);
     return e;
+}
+
+void etcd_lessor_proposed(struct etcd_lease *e, bool taken)
+{
+    BNS_ASSERT(e->revoking);
+    if (taken)
+        e->proposed = true;
+    else if (!e->proposed)
+        e->revoking = false;
 }
 
 uint64_t etcd_lessor_deadline(const struct etcd_lessor *l)

@@ -26,6 +26,7 @@ struct etcd_lease {
     struct bns_list waits; /* struct etcd_lease_wait */
     size_t keys_count;
     bool revoking; /* expired, the revocation is proposed: it cannot be renewed any more */
+    bool proposed; /* ... and was taken at least once in this term */
 };
 
 /* Someone who waits for the end of a lease that is being revoked. */
@@ -76,6 +77,9 @@ void etcd_lessor_unwait(struct etcd_lease_wait *w); /* fn will not run */
 /* A lease that is due, now being revoked; comes again after retry_ns if it still is there. NULL:
  * none is due. */
 struct etcd_lease *etcd_lessor_expired(struct etcd_lessor *l, uint64_t now_ns, uint64_t retry_ns);
+/* Whether the revocation of a lease that expired() gave was taken. What nobody took cannot happen:
+ * the lease may be renewed until it is tried again. */
+void etcd_lessor_proposed(struct etcd_lease *e, bool taken);
 uint64_t etcd_lessor_deadline(const struct etcd_lessor *l); /* of the next one; BNS_NEVER */
 /* Whole seconds left, rounded down, not below 0. */
 int64_t etcd_lease_remaining(const struct etcd_lease *e, uint64_t now_ns);

@@ -66,13 +66,15 @@ static struct bns_rcbuf *encode_revoke(struct etcd_kv *kv, const struct etcd_lea
     return bns_rcbuf_copy(kv->alloc, bns_slice(space, (size_t)(p - space)));
 }
 
-static void propose_revoke(struct etcd_kv *kv, const struct etcd_lease *e)
+static void propose_revoke(struct etcd_kv *kv, struct etcd_lease *e)
 {
     struct etcd_leases *s = &kv->leases;
     uint64_t term = BNS_MUTANT(kv->env, ETCD_MUTANT_FOLLOWER_CLOCK) ? 0 : s->term;
     struct bns_rcbuf *entry = encode_revoke(kv, e, term);
+    bool taken = entry != NULL && s->hooks.propose(s->hooks.arg, entry) == BNS_OK;
 
-    if (entry == NULL || s->hooks.propose(s->hooks.arg, entry) != BNS_OK)
+    etcd_lessor_proposed(e, taken);
+    if (!taken)
         BNS_LOG(kv->env->log, BNS_LOG_DEBUG, "lease", "revocation not proposed: tried again",
                 BNS_I64("id", e->id));
     bns_rcbuf_put(entry);

@@ -151,7 +151,15 @@ static void renewing_gives_the_full_ttl_and_never_takes(void **state)
     assert_int_equal(etcd_lease_remaining(e, AT(30)), 0);
     assert_true(etcd_lessor_renew(&l, e, AT(25))); /* due, but nothing was proposed yet */
     assert_int_equal(due(&l, AT(35)), 1);
-    assert_false(etcd_lessor_renew(&l, e, AT(35))); /* proposed: too late */
+    etcd_lessor_proposed(e, false);
+    assert_true(etcd_lessor_renew(&l, e, AT(35))); /* nobody took the proposal */
+    e = etcd_lessor_expired(&l, AT(45), BNS_SEC);
+    assert_non_null(e);
+    etcd_lessor_proposed(e, true);
+    e = etcd_lessor_expired(&l, AT(46), BNS_SEC);
+    assert_non_null(e);
+    etcd_lessor_proposed(e, false);
+    assert_false(etcd_lessor_renew(&l, e, AT(46))); /* the first one may still happen: too late */
     etcd_lessor_demote(&l);
     etcd_lessor_promote(&l, AT(36), 0);
     assert_true(etcd_lessor_renew(&l, e, AT(37))); /* a new term, a new life */
