@@ -74,6 +74,10 @@ class Conn:
             self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.s.settimeout(20)
         self.s.connect((node.host, node.client))
+        tls = node.cluster.ssl_context()
+        if tls:
+            tls.set_alpn_protocols(["h2"])
+            self.s = tls.wrap_socket(self.s, server_hostname=node.host)
         self.buf = b""
         if hello:
             self.s.sendall(PREFACE + settings(*pairs))

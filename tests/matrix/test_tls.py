@@ -12,6 +12,7 @@ import tempfile
 import pytest
 
 import programs
+import watchraw
 from certs import Authority
 from cluster import BIN, Cluster, wait_for
 from conftest import need
@@ -403,3 +404,7 @@ def test_a_thousand_half_finished_handshakes_stop_nobody(one):
             s.close()
     wait_for("all of them are forgotten",
              lambda: n.metric("bns_tls_handshakes_open") <= 1)
+
+
+def test_events_are_not_starved_by_large_ranges(one):
+    watchraw.events_beside_large_ranges(one.nodes[0])

@@ -309,28 +309,4 @@ def test_metrics_have_the_names_of_etcd(one):
 
 
 def test_events_are_not_starved_by_large_ranges(one):
-    """100 watches x 10 keys beside ten ranges of 10 MiB on one connection: events within 1 s
-    (on an idle machine: BNS_TIMINGS=1)."""
-    node = one.nodes[0]
-    with watchraw.Writer(node) as w:
-        for i in range(20):
-            w.put(f"large/{i:02d}", b"v" * (512 * 1024))
-        with watchraw.Stream(node) as s:
-            for k in range(10):
-                s.send(*[CREATE(f"fair/{k}")] * 100)
-            for _ in range(1000):
-                assert s.next().created
-            for i in range(10):
-                s.conn.send(h2raw.request(3 + 2 * i, "/etcdserverpb.KV/Range",
-                                          watchraw.raw(1, "large/") + watchraw.raw(2, "large0")))
-            begun = time.monotonic()
-            for k in range(10):
-                w.put(f"fair/{k}", b"x")
-            told = []
-            while len(told) < 1000:
-                told += s.next().events
-            spent = time.monotonic() - begun
-            print(f"1000 events in {spent:.3f} s beside {s.skipped >> 20} MiB of ranges")
-            assert spent < (1 if os.environ.get("BNS_TIMINGS") else 10)
-            while s.skipped < 10 * 10 * 1024 * 1024:  # the ranges come to their end too
-                s.skipped += len(s.conn.until(lambda f: f[0] == h2raw.DATA)[-1][3])
+    watchraw.events_beside_large_ranges(one.nodes[0])
