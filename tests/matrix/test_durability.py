@@ -14,7 +14,7 @@ import load
 from cluster import Cluster, wait_for
 from conftest import need
 
-CALL = re.compile(r"(fsync|fdatasync|sync_file_range|syncfs|msync|sync)\(\d+<([^>]*)>")
+CALL = re.compile(r"(fsync|fdatasync|sync_file_range|syncfs|msync|sync)\(\d+<([^>]*)>(.*)")
 
 
 def traced(out, flags=()):
@@ -35,6 +35,9 @@ def syncs(out):
                 assert "resumed>" in line or "exited with" in line, line
                 continue
             path = call.group(2)
+            if call.group(1) == "sync_file_range":  # only starts writes, acknowledges nothing
+                assert "/wal/wal-" in path and ", SYNC_FILE_RANGE_WRITE)" in call.group(3), line
+                continue
             name = os.path.basename(path)
             if "/wal/wal-" in path:
                 assert call.group(1) == "fdatasync", line
@@ -133,6 +136,6 @@ def test_no_put_is_quicker_than_the_disk():
                 disk.append(disk_p50_us(c.dir, 0.15))
                 puts.append(load.run(n.endpoint, clients=1, seconds=0.15)["p50_us"])
             print(f"p50: disk {disk} us, put {puts} us")
-            if statistics.median(puts) >= 0.8 * statistics.median(disk):
+            if min(puts) >= 0.8 * min(disk):  # of medians: both in their best mood
                 return
         raise AssertionError((disk, puts))
