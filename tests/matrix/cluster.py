@@ -18,6 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BIN = os.environ.get("BNS_BIN", os.path.join(ROOT, "build", "release", "bin"))
 ETCD = shutil.which("etcd")
 ETCDCTL = shutil.which("etcdctl")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and children inherit that
 
 
 def wait_for(what, condition, seconds=15.0):
