@@ -19,7 +19,8 @@ PYTHON = "/usr/bin/python3"
 
 # One history; {n} is the id of the n-th lease granted.
 HISTORY = [
-    "lease grant 300", "lease grant 0", "lease grant 400", "lease grant 9000000000",
+    "lease grant 300", "lease grant 0", "lease revoke {2}", "lease grant 400",  # 0: two seconds
+    "lease grant 9000000000",
     "lease grant 9000000001", "lease grant abc", "lease list",
     "put a 1 --lease={1}", "put b 1 --lease={1}", "put c 1 --lease={3}", "get a", "get a b",
     "lease timetolive {1}", "lease timetolive {1} --keys", "lease timetolive {3} --keys",

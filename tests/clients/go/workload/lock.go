@@ -34,13 +34,17 @@ func (w *worker) lockStep() {
 		return
 	}
 	lock := w.prefix + "lock"
+	holder := w.process
 	token := w.acquire(lock, name, clientv3.LeaseID(id))
-	for i := w.rnd.Intn(8); i > 0 && token != 0; i-- {
+	for i := w.rnd.Intn(8); i > 0 && token != 0 && w.process == holder; i-- {
 		w.use(lock, token)
-		if w.rnd.Intn(3) == 0 {
+		if w.process == holder && w.rnd.Intn(3) == 0 {
 			w.keepalive(name, clientv3.LeaseID(id))
 		}
 		time.Sleep(time.Duration(w.rnd.Intn(20)) * time.Millisecond)
+	}
+	if w.process != holder {
+		return // another process now: the lock and the lease are not its own
 	}
 	if token != 0 && w.rnd.Intn(4) > 0 {
 		w.release(lock, token)
