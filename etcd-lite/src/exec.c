@@ -15,8 +15,7 @@ static int64_t now(const struct etcd_exec *x)
     return x->begin + (x->changes > 0);
 }
 
-/* The history so far as one number: equal on members that applied the same rows in order. */
-static uint64_t mix(uint64_t digest, const struct etcd_row *r)
+uint64_t etcd_digest_row(uint64_t digest, const struct etcd_row *r)
 {
     uint64_t crc = bns_crc32c(0, r->kv->bytes, r->kv->len);
 
@@ -42,7 +41,8 @@ static int add_row(struct etcd_exec *x, struct bns_slice key, struct etcd_rev *r
     }
     if (!etcd_rev_dead(rev))
         etcd_cache_put(&kv->cache, rev->main, rev->sub, bytes);
-    kv->now.digest = mix(kv->now.digest, &(struct etcd_row){rev->main, rev->sub, bytes});
+    kv->now.digest =
+        etcd_digest_row(kv->now.digest, &(struct etcd_row){rev->main, rev->sub, bytes});
     x->changes++;
     return etcd_kv_push_row(kv, rev->main, rev->sub, bytes);
 }

@@ -190,7 +190,8 @@ int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns
     int rv;
 
     if (main == 0)
-        return etcd_members_row(kv, sub, bytes);
+        return sub < ETCD_BUCKET_SUB ? etcd_members_row(kv, sub, bytes)
+                                     : etcd_buckets_row(kv, sub, bytes);
     if (etcd_kvbytes_parse(bytes, &v) != BNS_OK || bytes.len >= ETCD_REV_LEASE)
         return BNS_E_CORRUPT;
     if (v.mod != 0 && (v.mod != main || v.version <= 0))
@@ -252,6 +253,7 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     bns_buf_init(&kv->compact.cursor, kv->alloc, SIZE_MAX);
     init_metrics(kv);
     etcd_leases_init(kv);
+    etcd_buckets_init(kv);
     rv = etcd_store_open(env, cfg->dir, on_row, kv, &kv->store, &kv->now, err);
     if (rv == BNS_OK && etcd_watch_hub_new(kv) != BNS_OK)
         rv = bns_err_set(err, BNS_E_NOMEM, "%s: no memory for watches", cfg->dir);
@@ -287,6 +289,7 @@ void etcd_kv_close(struct etcd_kv *kv)
     bns_free(kv->alloc, kv->compact.rows);
     bns_hmap_free(&kv->waiters);
     etcd_members_free(kv);
+    etcd_buckets_clear(kv);
     etcd_leases_clear(kv);
     bns_free(kv->alloc, kv->leases.rows);
     etcd_cache_clear(&kv->cache);

@@ -7,6 +7,7 @@
 #include "cache.h"
 #include "index.h"
 #include "kv.h"
+#include "kv_bucket.h"
 #include "kvbytes.h"
 #include "lease_kv.h"
 #include "revstore.h"
@@ -124,6 +125,8 @@ BNS_MUST_CHECK int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__Del
                                     bool nested);
 BNS_MUST_CHECK int etcd_exec_txn(struct etcd_exec *x, const Etcdserverpb__TxnRequest *t,
                                  bool nested);
+/* The history so far as one number: equal on members that applied the same rows in order. */
+uint64_t etcd_digest_row(uint64_t digest, const struct etcd_row *r);
 void etcd_exec_end(struct etcd_exec *x); /* what was changed is one revision */
 /* Deletes a key that is alive and on a lease. */
 BNS_MUST_CHECK int etcd_exec_bury(struct etcd_exec *x, struct bns_slice key);
@@ -225,6 +228,7 @@ struct etcd_kv {
     struct etcd_compaction compact;
     struct etcd_install install;
     struct etcd_leases leases;
+    struct etcd_buckets buckets;
     struct {
         uint64_t id;
         struct bns_rcbuf *bytes;

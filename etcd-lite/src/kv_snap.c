@@ -351,6 +351,7 @@ static void switched(struct etcd_store_job *j)
     etcd_index_free(&kv->index);
     etcd_cache_clear(&kv->cache);
     etcd_members_free(kv);
+    etcd_buckets_clear(kv);
     rows = bns_alloc_array(kv->alloc, SCAN_ROWS, sizeof *rows);
     if (rows == NULL) {
         etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while indexing a snapshot");

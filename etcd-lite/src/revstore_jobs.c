@@ -91,7 +91,7 @@ static int delete_row(struct etcd_store *s, const struct etcd_row *r)
 }
 
 /* A row of a key is written once: a second one with its revision means damage, and is refused. Rows
- * of revision 0 (kv_members.c) replace what stood there. */
+ * of revision 0 (kv_members.c, kv_bucket.c) replace what stood there; without bytes they go. */
 static int write_rows(struct etcd_store *s, struct etcd_store_job *j)
 {
     sqlite3_stmt *st = s->stmt[ETCD_STMT_PUT];
@@ -100,6 +100,8 @@ static int write_rows(struct etcd_store *s, struct etcd_store_job *j)
         const struct etcd_row *r = &j->rows[i];
         int rc = r->main == 0 ? delete_row(s, r) : SQLITE_DONE;
 
+        if (r->main == 0 && r->kv->len == 0 && rc == SQLITE_DONE)
+            continue;
         if (rc == SQLITE_DONE)
             rc = bind_row(st, r);
         if (rc == SQLITE_OK)
