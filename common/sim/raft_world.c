@@ -175,6 +175,8 @@ static int client_write(struct rw_world *w, struct rw_client *c, struct rw_node 
     int rv;
 
     in.data_count = 1 + (size_t)bns_prng_below(&w->load, w->swarm.batch_max);
+    if (w->healed) /* with one entry a round trip, some worlds cannot take everyone's batches */
+        in.data_count = 1;
     for (size_t i = 0; i < in.data_count; i++) {
         data[i] = payload(w, i == 0 ? c->op : new_op(w, c));
         if (data[i] == NULL)

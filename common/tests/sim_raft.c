@@ -138,6 +138,7 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0x777, "a batch was applied across the installation of a snapshot"},
         {0x1314317, "each repeated answer ended a probe and opened a window of appends"},
         {0x1314e12, "a follower that took nothing answered, and was sent more at once"},
+        {0xc8505ee, "the world: clients wrote more in batches than it could take in time"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
