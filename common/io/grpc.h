@@ -165,6 +165,11 @@ BNS_MUST_CHECK int bns_grpc_client_tls(struct bns_grpc_client *c, struct bns_tls
  * fine. */
 void bns_grpc_client_free(struct bns_grpc_client *c);
 
+/* Is there a connection that takes new calls, its handshake done? And when did its server last send
+ * anything; 0: never, or there is none. */
+bool bns_grpc_client_connected(const struct bns_grpc_client *c);
+uint64_t bns_grpc_client_heard_ns(const struct bns_grpc_client *c);
+
 struct bns_grpc_call_options {
     const char *path;
     const struct bns_grpc_md *md;
@@ -179,6 +184,8 @@ BNS_MUST_CHECK int bns_grpc_call_start(struct bns_grpc_client *c,
 void *bns_grpc_ccall_arg(const struct bns_grpc_ccall *c);
 bool bns_grpc_ccall_trailer(const struct bns_grpc_ccall *c, const char *name,
                             struct bns_slice *out);
+/* In on_status: the server has surely not begun the call (no connection, or it was refused). */
+bool bns_grpc_ccall_unsent(const struct bns_grpc_ccall *c);
 BNS_MUST_CHECK int bns_grpc_ccall_send(struct bns_grpc_ccall *c, const struct bns_slice *v,
                                        size_t n, bns_release_fn *release, void *arg);
 BNS_MUST_CHECK int bns_grpc_ccall_send_copy(struct bns_grpc_ccall *c, struct bns_slice msg);

@@ -275,6 +275,7 @@ void bns_grpc_ccall_closed(struct bns_h2_stream *s, uint32_t code)
     bns_h2_stream_close(s);
     if (c->ended)
         return;
+    c->unsent = !was_open || (!lost && code == NGHTTP2_REFUSED_STREAM);
     if (c->client->freed) {
         end_call(c, BNS_GRPC_CANCELLED, "the client was closed");
     } else if (lost) {
@@ -415,6 +416,11 @@ void *bns_grpc_ccall_arg(const struct bns_grpc_ccall *c)
 bool bns_grpc_ccall_trailer(const struct bns_grpc_ccall *c, const char *name, struct bns_slice *out)
 {
     return bns_grpc_field_get(c->fields, name, out);
+}
+
+bool bns_grpc_ccall_unsent(const struct bns_grpc_ccall *c)
+{
+    return c->unsent;
 }
 
 int bns_grpc_ccall_send(struct bns_grpc_ccall *c, const struct bns_slice *v, size_t n,

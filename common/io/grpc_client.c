@@ -173,6 +173,16 @@ int bns_grpc_client_conn(struct bns_grpc_client *c, struct bns_grpc_cconn **out)
     return dial(c, out);
 }
 
+bool bns_grpc_client_connected(const struct bns_grpc_client *c)
+{
+    return c->current != NULL && c->current->was_open && !c->current->h.closed;
+}
+
+uint64_t bns_grpc_client_heard_ns(const struct bns_grpc_client *c)
+{
+    return c->current == NULL ? 0 : c->current->h.recv_ns;
+}
+
 static void on_open(struct bns_h2 *h)
 {
     conn_of(h)->was_open = true;

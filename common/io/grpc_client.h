@@ -45,6 +45,7 @@ struct bns_grpc_ccall {
     int status; /* -1: not known yet */
     int http_status;
     bool ended;
+    bool unsent; /* no server has begun it */
     bool bad_md;
     struct bns_arena arena;
     _Alignas(16) uint8_t space[BNS_GRPC_CCALL_INLINE];
