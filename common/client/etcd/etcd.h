@@ -10,8 +10,8 @@
  * Thread:    the env's loop, callbacks too. It runs in the simulator.
  * Memory:    requests are packed within the call and not kept. Answers are borrowed for the
  *            callback. Keys and values are bytes.
- * Errors:    a call that was started ends in exactly one `done`, with a gRPC status and the server's
- *            text ("etcdserver: ..."). Functions return BNS_E_NOMEM, BNS_E_SHUTDOWN (the client is
+ * Errors:    a call that was started ends in exactly one `done`, with a gRPC status and the text
+ *            of the server ("etcdserver: ..."). Functions return BNS_E_NOMEM, BNS_E_SHUTDOWN (the client is
  *            being freed) and then nothing has begun.
  * Failover:  the rule of etcd's own client. A call that surely never reached a server (no
  *            connection, a refused stream) goes to the next endpoint, whatever it is. A call that
@@ -24,8 +24,8 @@
  *            had been done. A server without auth is used without token.
  * Bounds:    calls under way: calls_max of the options; an answer: 128 MiB.
  */
-#ifndef BNS_CLIENT_ETCD_H
-#define BNS_CLIENT_ETCD_H
+#ifndef BNS_CLIENT_ETCD_ETCD_H
+#define BNS_CLIENT_ETCD_ETCD_H
 
 #include "admin.pb-c.h"
 #include "auth.pb-c.h"

@@ -1,6 +1,6 @@
 /* etcd_int.h - what the files of the etcd client share. Nobody else includes this. */
-#ifndef BNS_CLIENT_ETCD_INT_H
-#define BNS_CLIENT_ETCD_INT_H
+#ifndef BNS_CLIENT_ETCD_ETCD_INT_H
+#define BNS_CLIENT_ETCD_ETCD_INT_H
 
 #include "base/arena.h"
 #include "base/host.h"

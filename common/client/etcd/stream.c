@@ -1,7 +1,7 @@
 /* stream.c - one streaming call of the etcd client, as it is: no resumption, that is its owner's.
  *
- * An end that gRPC does not tell (no token, no memory) is told by a timer in the next turn. A closed
- * stream has no handler, and stays until gRPC has told its end.
+ * An end that gRPC does not tell (no token, no memory) is told by a timer in the next turn. A
+ * closed stream has no handler, and stays until gRPC has told its end.
  */
 #include "client/etcd/etcd_int.h"
 
