@@ -11,8 +11,8 @@
  * Memory:    requests are packed within the call and not kept. Answers are borrowed for the
  *            callback. Keys and values are bytes.
  * Errors:    a call that was started ends in exactly one `done`, with a gRPC status and the text
- *            of the server ("etcdserver: ..."). Functions return BNS_E_NOMEM, BNS_E_SHUTDOWN (the client is
- *            being freed) and then nothing has begun.
+ *            of the server ("etcdserver: ..."). Functions return BNS_E_NOMEM, BNS_E_SHUTDOWN
+ *            (the client is being freed) and then nothing has begun.
  * Failover:  the rule of etcd's own client. A call that surely never reached a server (no
  *            connection, a refused stream) goes to the next endpoint, whatever it is. A call that
  *            only reads is sent again after UNAVAILABLE too. A write that a server may have seen is
