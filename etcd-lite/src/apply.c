@@ -95,6 +95,9 @@ static enum etcd_step check(struct etcd_kv *kv, const Etcdserverpb__InternalRaft
     struct etcd_eval *ev = &kv->apply.eval;
     enum etcd_step step;
 
+    *why = etcd_alarm_refuses(kv, r);
+    if (why->code != 0)
+        return ETCD_REFUSED;
     if (r->put != NULL)
         return etcd_put_check(ev, r->put, kv->now.revision, why);
     if (r->delete_range != NULL || r->txn == NULL)
@@ -187,6 +190,8 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
             (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
     } else if (step == ETCD_GO && (r->lease_grant != NULL || r->lease_revoke != NULL)) {
         rv = etcd_lease_apply(kv, e, r, p, &why);
+    } else if (step == ETCD_GO && r->alarm != NULL) {
+        rv = etcd_alarm_apply(kv, r->alarm, p, &why);
     } else if (step == ETCD_GO) {
         rv = execute(kv, r, p);
     }

@@ -30,16 +30,32 @@ static void probed(struct bns_raft_read *r, int code)
     bns_free(p->s->env->alloc, p);
 }
 
-static bool asks_serializable(struct bns_http_req *q, const struct bns_alloc *alloc)
+static bool asks(struct bns_http_req *q, const struct bns_alloc *alloc, const char *name,
+                 const char *value)
 {
     struct bns_buf v;
     bool yes;
 
     bns_buf_init(&v, alloc, 64);
-    yes = bns_http_param(q, "serializable", &v) == BNS_OK &&
-          bns_slice_eq(bns_buf_slice(&v), BNS_LIT("true"));
+    yes = bns_http_param(q, name, &v) == BNS_OK &&
+          bns_slice_eq(bns_buf_slice(&v), bns_slice_str(value));
     bns_buf_free(&v);
     return yes;
+}
+
+static bool alarmed(struct etcd_server *s, struct bns_http_req *q)
+{
+    if (etcd_kv_alarmed(s->kv, ETCD_ALARM_CORRUPT) &&
+        !asks(q, s->env->alloc, "exclude", "CORRUPT")) {
+        reply_json(q, 503, BNS_LIT("{\"health\":\"false\",\"reason\":\"ALARM CORRUPT\"}"));
+        return true;
+    }
+    if (etcd_kv_alarmed(s->kv, ETCD_ALARM_NOSPACE) &&
+        !asks(q, s->env->alloc, "exclude", "NOSPACE")) {
+        reply_json(q, 503, BNS_LIT("{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}"));
+        return true;
+    }
+    return false;
 }
 
 static void on_health(void *arg, struct bns_http_req *q)
@@ -47,7 +63,9 @@ static void on_health(void *arg, struct bns_http_req *q)
     struct etcd_server *s = arg;
     struct probe *p;
 
-    if (asks_serializable(q, s->env->alloc)) {
+    if (alarmed(s, q))
+        return;
+    if (asks(q, s->env->alloc, "serializable", "true")) {
         reply_json(q, 200, BNS_LIT("{\"health\":\"true\",\"reason\":\"\"}"));
         return;
     }

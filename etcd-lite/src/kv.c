@@ -261,6 +261,7 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
         rv = etcd_store_leases(kv->store, etcd_leases_row, kv, err);
     if (rv == BNS_OK)
         rv = etcd_leases_loaded(kv, err);
+    etcd_alarms_loaded(kv);
     if (rv != BNS_OK) {
         etcd_kv_close(kv);
         return rv;
@@ -347,6 +348,11 @@ uint64_t etcd_kv_db_size_in_use(const struct etcd_kv *kv)
 uint64_t etcd_kv_keys(const struct etcd_kv *kv)
 {
     return kv->index.alive;
+}
+
+uint64_t etcd_kv_quota(const struct etcd_kv *kv)
+{
+    return kv->quota_bytes;
 }
 
 /* Live and queued bytes, not the file's size: what compaction has freed can be used again. */

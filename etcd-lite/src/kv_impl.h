@@ -2,6 +2,7 @@
 #ifndef ETCD_KV_IMPL_H
 #define ETCD_KV_IMPL_H
 
+#include "alarm.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "cache.h"
@@ -229,6 +230,8 @@ struct etcd_kv {
     struct etcd_install install;
     struct etcd_leases leases;
     struct etcd_buckets buckets;
+    uint32_t alarms; /* a bit a type */
+    uint32_t alarms_count;
     struct {
         uint64_t id;
         struct bns_rcbuf *bytes;

@@ -284,7 +284,8 @@ static void leases_scanned(struct etcd_store_job *j)
         code = etcd_leases_loaded(kv, NULL);
     if (code != BNS_OK)
         etcd_kv_fatal(kv, code, "the leases of the installed snapshot cannot be loaded");
-    else
+    etcd_alarms_loaded(kv);
+    if (code == BNS_OK)
         install_over(kv, BNS_OK);
 }
 

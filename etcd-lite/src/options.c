@@ -34,6 +34,7 @@ static void defaults(struct etcd_options *o)
         .watch_progress_ns = 600 * BNS_SEC,
         .segment_bytes = 16u * 1024 * 1024,
         .reserve_bytes = 64u * 1024 * 1024,
+        .auto_disarm = true,
     };
 }
 
@@ -231,6 +232,8 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
          &o->watch_progress_ns, "its name in older releases", NULL},
         {"unsafe-no-fsync", 0, BNS_VALUE_BOOL, &o->unsafe_no_fsync,
          "lose data on power loss, for tests", NULL},
+        {"auto-disarm", 0, BNS_VALUE_BOOL, &o->auto_disarm,
+         "clear the alarm NOSPACE once there is room again", NULL},
         {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,
          "no warning for an address that others can reach", NULL},
         {"log-level", 0, BNS_VALUE_STR, &o->log_level, "debug, info, warn, error", NULL},

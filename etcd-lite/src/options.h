@@ -23,6 +23,7 @@ struct etcd_options {
     uint64_t quota_bytes;
     uint64_t txn_ops_max, request_bytes_max, streams_max;
     bool unsafe_no_fsync, insecure;
+    bool auto_disarm; /* NOSPACE clears itself when there is room again */
     /* Of the log. Not flags: the simulator has small disks and short runs. */
     uint32_t segment_bytes;
     uint64_t reserve_bytes, trailing_entries;

@@ -356,6 +356,8 @@ void etcd_kv_range(struct etcd_kv *kv, const Etcdserverpb__RangeRequest *req, et
 
     if (kv->dead || kv->stopping) {
         etcd_refuse(done, arg, etcd_stopped);
+    } else if (etcd_kv_alarmed(kv, ETCD_ALARM_CORRUPT)) {
+        etcd_refuse(done, arg, etcd_damaged);
     } else if (!etcd_kv_reads_wait(kv)) {
         read_range(kv, req, done, arg);
     } else {
@@ -373,8 +375,8 @@ void etcd_kv_txn_readonly(struct etcd_kv *kv, const Etcdserverpb__TxnRequest *re
     struct read *r;
 
     BNS_ASSERT(etcd_txn_readonly(req));
-    if (kv->dead || kv->stopping) {
-        etcd_refuse(done, arg, etcd_stopped);
+    if (kv->dead || kv->stopping || etcd_kv_alarmed(kv, ETCD_ALARM_CORRUPT)) {
+        etcd_refuse(done, arg, kv->dead || kv->stopping ? etcd_stopped : etcd_damaged);
         return;
     }
     r = read_new(kv, done, arg);

@@ -1,4 +1,4 @@
-/* rpc_cluster.c - Cluster.MemberList, Maintenance.Status and HashKV. */
+/* rpc_cluster.c - Cluster.MemberList. */
 #include "codec/pb.h"
 #include "server.h"
 
@@ -19,15 +19,6 @@ int etcd_put_header(struct etcd_server *s, struct bns_buf *out)
         rv = bns_pb_put_bytes_always(out, 1, bns_buf_slice(&h));
     bns_buf_free(&h);
     return rv;
-}
-
-static void reply(struct etcd_task *t, struct bns_buf *out, int rv)
-{
-    if (rv == BNS_OK)
-        etcd_task_reply(t, bns_buf_slice(out));
-    else
-        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory");
-    bns_buf_free(out);
 }
 
 /* Those that the member published: Attributes.client_urls (2 in 2) become Member.clientURLs (4). */
@@ -79,7 +70,7 @@ static void members_now(struct etcd_task *t)
     rv = etcd_put_header(s, &out);
     for (size_t i = 0; rv == BNS_OK && i < s->opt->members.count; i++)
         rv = put_member(s, &s->opt->members.member[i], &out);
-    reply(t, &out, rv);
+    etcd_task_reply_buf(t, &out, rv);
 }
 
 static void on_member_list(struct bns_grpc_call *c, struct bns_slice msg)
@@ -99,79 +90,11 @@ static void on_member_list(struct bns_grpc_call *c, struct bns_slice msg)
         members_now(t);
 }
 
-static void on_status(struct bns_grpc_call *c, struct bns_slice msg)
-{
-    struct etcd_server *s = bns_grpc_arg(c);
-    struct bns_raft_status st;
-    struct etcd_task *t;
-    struct bns_buf out;
-    int rv;
-
-    if (etcd_decode(c, &etcdserverpb__status_request__descriptor, msg) == NULL)
-        return;
-    t = etcd_task_new(s, c);
-    if (t == NULL)
-        return;
-    bns_raft_node_status(s->node, &st);
-    bns_buf_init(&out, s->env->alloc, 4096);
-    rv = etcd_put_header(s, &out);
-    if (rv == BNS_OK)
-        rv = bns_pb_put_bytes(&out, 2, BNS_LIT(ETCD_API_VERSION));
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 3, etcd_kv_db_size(s->kv));
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 4, st.leader);
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 5, st.commit);
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 6, st.term);
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 7, st.applied);
-    if (rv == BNS_OK && st.leader == 0)
-        rv = bns_pb_put_bytes(&out, 8, BNS_LIT("etcdserver: no leader"));
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 9, etcd_kv_db_size_in_use(s->kv));
-    if (rv == BNS_OK)
-        rv = bns_pb_put_bytes(&out, 11, BNS_LIT(ETCD_API_VERSION));
-    if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&out, 12,
-                            s->opt->quota_bytes != 0 ? s->opt->quota_bytes : UINT64_C(2) << 30);
-    reply(t, &out, rv);
-}
-
-static void hashed(void *arg, struct etcd_answer *a)
-{
-    struct etcd_task *t = arg;
-
-    t->storing = false;
-    etcd_task_answer(t, a);
-}
-
-static void on_hash_kv(struct bns_grpc_call *c, struct bns_slice msg)
-{
-    const Etcdserverpb__HashKVRequest *r =
-        etcd_decode(c, &etcdserverpb__hash_kvrequest__descriptor, msg);
-    struct etcd_task *t = r == NULL ? NULL : etcd_task_new(bns_grpc_arg(c), c);
-
-    if (t == NULL)
-        return;
-    t->storing = true;
-    etcd_kv_hash(t->s->kv, r->revision, hashed, t);
-}
-
 int etcd_cluster_service(struct etcd_server *s)
 {
     s->cluster_methods[0] = (struct bns_grpc_method){.path = "/etcdserverpb.Cluster/MemberList",
                                                      .kind = BNS_GRPC_UNARY,
                                                      .handler = {.on_message = on_member_list},
                                                      .arg = s};
-    s->cluster_methods[1] = (struct bns_grpc_method){.path = "/etcdserverpb.Maintenance/Status",
-                                                     .kind = BNS_GRPC_UNARY,
-                                                     .handler = {.on_message = on_status},
-                                                     .arg = s};
-    s->cluster_methods[2] = (struct bns_grpc_method){.path = "/etcdserverpb.Maintenance/HashKV",
-                                                     .kind = BNS_GRPC_UNARY,
-                                                     .handler = {.on_message = on_hash_kv},
-                                                     .arg = s};
-    return bns_grpc_server_methods(s->grpc, s->cluster_methods, 3);
+    return bns_grpc_server_methods(s->grpc, s->cluster_methods, 1);
 }

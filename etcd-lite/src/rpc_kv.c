@@ -50,10 +50,8 @@ static void propose(struct bns_grpc_call *c, enum etcd_op kind, uint64_t cost, s
     struct etcd_server *s = bns_grpc_arg(c);
     struct etcd_task *t;
 
-    if (cost > 0 && !etcd_kv_room(s->kv, cost)) {
-        bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE, NULL, 0);
+    if (!etcd_alarm_gate(s, c, cost))
         return;
-    }
     t = etcd_task_new(s, c);
     if (t != NULL)
         etcd_task_propose(t, kind, msg);

@@ -65,10 +65,8 @@ static void on_grant(struct bns_grpc_call *c, struct bns_slice msg)
         bns_grpc_finish(c, BNS_GRPC_OUT_OF_RANGE, ETCD_TEXT_LEASE_TTL, NULL, 0);
         return;
     }
-    if (!etcd_kv_room(s->kv, LEASE_COST)) {
-        bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE, NULL, 0);
+    if (!etcd_alarm_gate(s, c, LEASE_COST))
         return;
-    }
     t = etcd_task_new(s, c);
     if (t == NULL)
         return;
@@ -87,7 +85,8 @@ static void on_revoke(struct bns_grpc_call *c, struct bns_slice msg)
 {
     struct etcd_task *t;
 
-    if (etcd_decode(c, &etcdserverpb__lease_revoke_request__descriptor, msg) == NULL)
+    if (etcd_decode(c, &etcdserverpb__lease_revoke_request__descriptor, msg) == NULL ||
+        !etcd_alarm_gate(bns_grpc_arg(c), c, 0))
         return;
     t = etcd_task_new(bns_grpc_arg(c), c);
     if (t != NULL)
@@ -134,7 +133,8 @@ static void on_time_to_live(struct bns_grpc_call *c, struct bns_slice msg)
     struct etcd_server *s = bns_grpc_arg(c);
     const Etcdserverpb__LeaseTimeToLiveRequest *r =
         etcd_decode(c, &etcdserverpb__lease_time_to_live_request__descriptor, msg);
-    struct etcd_task *t = r == NULL ? NULL : etcd_task_new(s, c);
+    bool ok = r != NULL && etcd_alarm_gate(s, c, 0);
+    struct etcd_task *t = ok ? etcd_task_new(s, c) : NULL;
     struct look *k;
 
     if (t == NULL)
@@ -169,7 +169,8 @@ static void on_leases(struct bns_grpc_call *c, struct bns_slice msg)
 {
     struct etcd_task *t;
 
-    if (etcd_decode(c, &etcdserverpb__lease_leases_request__descriptor, msg) == NULL)
+    if (etcd_decode(c, &etcdserverpb__lease_leases_request__descriptor, msg) == NULL ||
+        !etcd_alarm_gate(bns_grpc_arg(c), c, 0))
         return;
     t = etcd_task_new(bns_grpc_arg(c), c);
     if (t != NULL)

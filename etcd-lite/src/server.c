@@ -156,6 +156,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
     if (rv == BNS_OK)
         rv = etcd_cluster_service(s);
     if (rv == BNS_OK)
+        rv = etcd_maint_service(s);
+    if (rv == BNS_OK)
         rv = etcd_watch_service(s);
     if (rv == BNS_OK)
         rv = etcd_lease_service(s);
@@ -253,6 +255,7 @@ static void http_drained(void *arg)
     bns_timer_stop(s->env, &s->ops_timer);
     bns_timer_stop(s->env, &s->parked_timer);
     bns_timer_stop(s->env, &s->publish);
+    etcd_maint_stop(s);
     bns_raft_node_close(s->node, node_closed, s);
 }
 

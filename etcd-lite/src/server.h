@@ -5,6 +5,7 @@
 #ifndef ETCD_SERVER_H
 #define ETCD_SERVER_H
 
+#include "alarm.h"
 #include "app/admin.h"
 #include "app/raft_node.h"
 #include "io/grpc.h"
@@ -17,6 +18,11 @@
 #define ETCD_MUTANT_LATE_ANSWER 30
 
 #define ETCD_API_VERSION "3.6.0"
+
+struct etcd_maint {
+    struct bns_timer timer; /* a tick a second while the server runs */
+    struct bns_grpc_method methods[3];
+};
 
 struct etcd_server {
     struct bns_env *env;
@@ -36,7 +42,11 @@ struct etcd_server {
     struct bns_timer publish;
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
-    struct bns_grpc_method kv_methods[5], cluster_methods[3], watch_methods[1];
+    struct bns_grpc_method kv_methods[5], cluster_methods[1], watch_methods[1];
+    struct etcd_maint maint; /* rpc_maint.c */
+    struct {
+        uint64_t refused_cost; /* the dearest write that NOSPACE was raised for */
+    } alarm;
     struct bns_list watch_calls; /* rpc_watch.c */
     struct bns_timer leaderless; /* since when there is no leader */
     struct etcd_lease_service lease;
@@ -76,6 +86,7 @@ struct etcd_task {
     struct bns_list park; /* server.parked */
     bool waiting, reading, storing, parked;
     const void *req;                     /* the decoded message */
+    const struct etcd_status *instead;   /* of the answer, once the proposal is applied */
     void (*then)(struct etcd_task *op);  /* after the linearizable read */
     void (*start)(struct etcd_task *op); /* the read of the store */
 };
@@ -97,9 +108,15 @@ void etcd_task_propose(struct etcd_task *op, enum etcd_op kind, struct bns_slice
 /* Decodes into the call's arena; on failure the call has been finished. */
 void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_slice msg);
 
-/* Registers KV, and Cluster.MemberList with Maintenance.Status. */
+/* Registers KV, and Cluster. */
 BNS_MUST_CHECK int etcd_kv_service(struct etcd_server *s);
 BNS_MUST_CHECK int etcd_cluster_service(struct etcd_server *s);
+/* rpc_maint.c. Registers Maintenance, starts its tick. */
+BNS_MUST_CHECK int etcd_maint_service(struct etcd_server *s);
+void etcd_maint_stop(struct etcd_server *s);
+/* Ends the task with what is in out, or with a refusal when rv says that memory was short; frees
+ * out. */
+void etcd_task_reply_buf(struct etcd_task *t, struct bns_buf *out, int rv);
 /* rpc_watch.c. Registers Watch. */
 BNS_MUST_CHECK int etcd_watch_service(struct etcd_server *s);
 void etcd_watch_leader(struct etcd_server *s);                /* s->leader has changed */

@@ -122,6 +122,15 @@ void etcd_task_reply(struct etcd_task *t, struct bns_slice msg)
         bns_grpc_finish(t->call, BNS_GRPC_OK, NULL, NULL, 0);
 }
 
+void etcd_task_reply_buf(struct etcd_task *t, struct bns_buf *out, int rv)
+{
+    if (rv == BNS_OK)
+        etcd_task_reply(t, bns_buf_slice(out));
+    else
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory");
+    bns_buf_free(out);
+}
+
 void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
 {
     struct etcd_server *s = t->s; /* the task ends with its call */
@@ -222,7 +231,13 @@ static void applied(struct etcd_waiter *w, struct etcd_answer *a)
     struct etcd_task *t = BNS_CONTAINER(w, struct etcd_task, wait);
 
     t->waiting = false;
-    etcd_task_answer(t, a);
+    if (t->instead == NULL) {
+        etcd_task_answer(t, a);
+        return;
+    }
+    if (a->status == 0)
+        a->release(a->release_arg, BNS_OK);
+    etcd_task_fail(t, t->instead->code, t->instead->text);
 }
 
 /* Each life of each member counts from a random 64-bit number. Two ids must never meet: an entry of

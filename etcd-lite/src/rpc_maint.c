@@ -1,0 +1,185 @@
+/* rpc_maint.c - the service etcdserverpb.Maintenance, and the server's tick of one second.
+ *
+ * Alarm GET is a linearizable read here (etcd writes a log entry for it); raising and clearing go
+ * through the log.
+ */
+#include <inttypes.h>
+
+#include "codec/pb.h"
+#include "server.h"
+
+#define TICK_NS BNS_SEC
+
+/* ---- alarms --------------------------------------------------------------------------------- */
+
+static void alarms_now(struct etcd_task *t)
+{
+    const Etcdserverpb__AlarmRequest *r = t->req;
+    struct bns_buf out;
+    int rv;
+
+    bns_buf_init(&out, t->s->env->alloc, 64 * 1024);
+    rv = etcd_put_header(t->s, &out);
+    if (rv == BNS_OK)
+        rv = etcd_alarm_put_all(t->s, (int)r->alarm, 2, &out);
+    etcd_task_reply_buf(t, &out, rv);
+}
+
+static void on_alarm(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    const Etcdserverpb__AlarmRequest *r =
+        etcd_decode(c, &etcdserverpb__alarm_request__descriptor, msg);
+    struct etcd_task *t;
+
+    if (r == NULL)
+        return;
+    if ((int)r->action < ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET ||
+        (int)r->action > ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE) {
+        bns_grpc_finish(c, BNS_GRPC_INVALID_ARGUMENT, "etcdserver: unknown alarm action", NULL, 0);
+        return;
+    }
+    t = etcd_task_new(bns_grpc_arg(c), c);
+    if (t == NULL)
+        return;
+    t->req = r;
+    if ((int)r->action == ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET)
+        etcd_task_linearizable(t, alarms_now);
+    else
+        etcd_task_propose(t, ETCD_OP_ALARM, msg);
+}
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+struct errors {
+    struct bns_buf *out;
+    int rv;
+};
+
+/* As Go prints an AlarmMember, with the blank at the end. */
+static void put_error(void *arg, uint64_t member, int type, bool auto_raised)
+{
+    static const char *const names[] = {"", "alarm:NOSPACE ", "alarm:CORRUPT "};
+    struct errors *e = arg;
+    struct bns_buf text;
+
+    (void)auto_raised;
+    if (e->rv != BNS_OK || type < 0 || type > ETCD_ALARM_CORRUPT)
+        return;
+    bns_buf_init(&text, e->out->alloc, 128);
+    if (member != 0)
+        e->rv = bns_buf_fmt(&text, "memberID:%" PRIu64 " ", member);
+    if (e->rv == BNS_OK)
+        e->rv = bns_buf_str(&text, names[type]);
+    if (e->rv == BNS_OK)
+        e->rv = bns_pb_put_bytes_always(e->out, 8, bns_buf_slice(&text));
+    bns_buf_free(&text);
+}
+
+static int put_errors(struct etcd_server *s, struct bns_buf *out)
+{
+    struct errors e = {out, BNS_OK};
+
+    if (s->leader == 0)
+        e.rv = bns_pb_put_bytes(out, 8, BNS_LIT("etcdserver: no leader"));
+    etcd_kv_alarms(s->kv, put_error, &e);
+    return e.rv;
+}
+
+static int put_status(struct etcd_server *s, struct bns_buf *out)
+{
+    struct bns_raft_status st;
+    int rv = etcd_put_header(s, out);
+
+    bns_raft_node_status(s->node, &st);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(out, 2, BNS_LIT(ETCD_API_VERSION));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(out, 3, etcd_kv_db_size(s->kv));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(out, 4, st.leader);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(out, 5, st.commit);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(out, 6, st.term);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(out, 7, st.applied);
+    if (rv == BNS_OK)
+        rv = put_errors(s, out);
+    if (rv == BNS_OK)
+        rv = bns_pb_put_u64(out, 9, etcd_kv_db_size_in_use(s->kv));
+    if (rv == BNS_OK)
+        rv = bns_pb_put_bytes(out, 11, BNS_LIT(ETCD_API_VERSION));
+    if (rv == BNS_OK && etcd_kv_quota(s->kv) != UINT64_MAX)
+        rv = bns_pb_put_u64(out, 12, etcd_kv_quota(s->kv));
+    return rv;
+}
+
+static void on_status(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    struct etcd_task *t;
+    struct bns_buf out;
+
+    if (etcd_decode(c, &etcdserverpb__status_request__descriptor, msg) == NULL)
+        return;
+    t = etcd_task_new(s, c);
+    if (t == NULL)
+        return;
+    bns_buf_init(&out, s->env->alloc, 16384);
+    etcd_task_reply_buf(t, &out, put_status(s, &out));
+}
+
+static void hashed(void *arg, struct etcd_answer *a)
+{
+    struct etcd_task *t = arg;
+
+    t->storing = false;
+    etcd_task_answer(t, a);
+}
+
+static void on_hash_kv(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    const Etcdserverpb__HashKVRequest *r =
+        etcd_decode(c, &etcdserverpb__hash_kvrequest__descriptor, msg);
+    struct etcd_task *t = r == NULL ? NULL : etcd_task_new(bns_grpc_arg(c), c);
+
+    if (t == NULL)
+        return;
+    t->storing = true;
+    etcd_kv_hash(t->s->kv, r->revision, hashed, t);
+}
+
+/* ---- the service ---------------------------------------------------------------------------- */
+
+static void on_tick(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    etcd_alarm_tick(s);
+    bns_timer_start(s->env, &s->maint.timer, bns_now_ns(s->env) + TICK_NS);
+}
+
+int etcd_maint_service(struct etcd_server *s)
+{
+    const struct bns_grpc_method methods[] = {
+        {.path = "/etcdserverpb.Maintenance/Alarm", .handler = {.on_message = on_alarm}},
+        {.path = "/etcdserverpb.Maintenance/Status", .handler = {.on_message = on_status}},
+        {.path = "/etcdserverpb.Maintenance/HashKV", .handler = {.on_message = on_hash_kv}},
+    };
+    size_t count = sizeof methods / sizeof methods[0];
+
+    _Static_assert(sizeof methods == sizeof s->maint.methods, "one place a method");
+    memcpy(s->maint.methods, methods, sizeof methods);
+    for (size_t i = 0; i < count; i++) {
+        s->maint.methods[i].kind = BNS_GRPC_UNARY;
+        s->maint.methods[i].arg = s;
+    }
+    bns_timer_init(&s->maint.timer, on_tick, s);
+    bns_timer_start(s->env, &s->maint.timer, bns_now_ns(s->env) + TICK_NS);
+    return bns_grpc_server_methods(s->grpc, s->maint.methods, count);
+}
+
+void etcd_maint_stop(struct etcd_server *s)
+{
+    bns_timer_stop(s->env, &s->maint.timer);
+}
