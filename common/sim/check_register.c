@@ -1,5 +1,8 @@
 /* check_register.c - histories of registers into the search for a linear order.
  *
+ * Keys whose answers all tell the revision where they stand are decided by it (lin_revision.c). For
+ * the others there is a search.
+ *
  * Operations whose outcome nobody knows make that search long: each may have happened at any later
  * time, or never. Two things shorten it, and neither changes the verdict:
  *
@@ -140,6 +143,26 @@ static int search(struct part *p, struct bns_lin_result *res)
     return rv;
 }
 
+/* By revisions alone; p->count is then how many operations are left. */
+static int decide(struct check_reader *r, struct part *p)
+{
+    struct bns_lin_result res = {0};
+    size_t left = p->count;
+    int rv;
+
+    if (p->model != &bns_lin_kv)
+        return BNS_OK;
+    rv = bns_lin_by_revision(r->cfg.alloc, p->ops, p->count, NULL, &left, &res);
+    if (rv == BNS_OK)
+        p->count = left;
+    if (rv != BNS_E_CONFLICT)
+        return rv;
+    bns_verdict_op(r->v, p->ops[res.op].call); /* without facts it is always an operation */
+    return bns_verdict_anomaly(r->v, "not-linearizable", "line %llu, at revision %llu: %s",
+                               (unsigned long long)p->ops[res.op].call + 1,
+                               (unsigned long long)res.rev, res.why);
+}
+
 /* Revisions, where they are told, are part of what must fit: those of each key, then of the whole
  * store. */
 static int check(struct check_reader *r, struct part *p)
@@ -155,9 +178,12 @@ static int check(struct check_reader *r, struct part *p)
                                    (unsigned long long)p->ops[res.op].call + 1);
     }
     if (rv == BNS_OK)
-        rv = settle(p);
+        rv = decide(r, p);
     if (rv == BNS_OK)
-        rv = search(p, &res);
+        rv = settle(p);
+    if (rv != BNS_OK)
+        return rv;
+    rv = search(p, &res);
     if (rv != BNS_E_CONFLICT)
         return rv;
     bns_verdict_op(r->v, p->ops[res.op].call / SPREAD);

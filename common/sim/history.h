@@ -13,6 +13,9 @@
  *   cas     [old,new], or {"old":..,"new":..} or {"rev":compared revision,"new":..};
  *           ok may be {"swapped":bool,"rev":R}; any other ok means swapped
  *   delete  null; ok may be {"deleted":bool,"rev":R}
+ * An ok that is an object may also have "at": the revision of the whole store where the operation
+ * stands, if it changed nothing; and "was": {"value":V,"rev":R} or null, what was there before (or,
+ * where the change was refused, at that time). With these no search is needed (lin_revision.c).
  * V is any JSON value but null; equal text, equal value.
  *
  * Thread:  one a history. Memory: the history owns all texts; the borrowed ones live as long as it.

@@ -10,10 +10,10 @@ static int value_id(struct bns_history *h, const json_t *v, uint64_t *out)
     return rv;
 }
 
-/* "rev" of an object; 0 when there is none. False when it is not a number. */
-static bool rev_of(const json_t *v, uint64_t *out)
+/* A revision in an object; 0 when there is none. False when it is not a number. */
+static bool number_of(const json_t *v, const char *name, uint64_t *out)
 {
-    const json_t *r = json_object_get(v, "rev");
+    const json_t *r = json_object_get(v, name);
 
     *out = 0;
     if (r == NULL)
@@ -42,17 +42,33 @@ static int take_call(struct bns_history *h, struct bns_lin_op *op, const json_t 
         return rv;
     op->by_rev = json_object_get(v, "rev") != NULL;
     if (op->by_rev)
-        return rev_of(v, &op->expect) ? BNS_OK : BNS_E_INVALID;
+        return number_of(v, "rev", &op->expect) ? BNS_OK : BNS_E_INVALID;
     return from == NULL ? BNS_E_INVALID : value_id(h, from, &op->expect);
+}
+
+/* What an answer tells of the store beside its result. */
+static int take_shown(struct bns_history *h, struct bns_lin_op *op, const json_t *v)
+{
+    const json_t *was = json_object_get(v, "was");
+
+    if (!number_of(v, "rev", &op->rev) || !number_of(v, "at", &op->at))
+        return BNS_E_INVALID;
+    op->was_known = was != NULL;
+    if (was == NULL || json_is_null(was))
+        return BNS_OK;
+    if (!number_of(was, "rev", &op->was_rev) || json_object_get(was, "value") == NULL)
+        return BNS_E_INVALID;
+    return value_id(h, json_object_get(was, "value"), &op->was_value);
 }
 
 /* The result, from the value of the completion. */
 static int take_ok(struct bns_history *h, struct bns_lin_op *op, const json_t *v)
 {
     const char *flag = op->f == BNS_LIN_CAS ? "swapped" : "deleted";
+    int rv = take_shown(h, op, v);
 
-    if (json_is_object(v) && !rev_of(v, &op->rev))
-        return BNS_E_INVALID;
+    if (rv != BNS_OK)
+        return rv;
     if (op->f == BNS_LIN_GET) {
         const json_t *inner = json_object_get(v, "value");
         return value_id(h, inner != NULL ? inner : v, &op->value);

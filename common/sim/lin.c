@@ -447,7 +447,8 @@ int bns_lin_check(const struct bns_alloc *alloc, const struct bns_lin_model *m,
         if (rv == BNS_OK)
             rv = search_run(&s);
         if (res != NULL)
-            *res = (struct bns_lin_result){key, s.best_op, s.best_depth, visited};
+            *res = (struct bns_lin_result){
+                .key = key, .op = s.best_op, .prefix = s.best_depth, .visited = visited};
         search_free(&s);
     }
 out:

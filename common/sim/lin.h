@@ -1,7 +1,8 @@
 /* lin.h - is a history of concurrent operations linearizable?
  *
  * Each key is an object of its own (linearizability is local), checked by a depth-first search for
- * an order of its operations that respects real time and the sequential model.
+ * an order of its operations that respects real time and the sequential model. Where answers tell
+ * the revision of the store, the order is known and nothing has to be searched (lin_revision.c).
  *
  * Thread:  any; no state outside the call. Memory: from the allocator given, all back at the end.
  * Errors:  BNS_E_CONFLICT not linearizable (the result says where), BNS_E_TOOBIG the budget of
@@ -30,6 +31,10 @@ struct bns_lin_op {
     uint64_t rev;    /* revision: get: of the last change, put/cas/delete: its own; 0 = not told */
     bool by_rev;     /* cas compares the revision */
     bool failed;     /* cas or delete returned that it changed nothing: it did not match */
+    /* What else the answer told. */
+    uint64_t at;    /* revision of the store, where nothing was changed; 0 = not told */
+    bool was_known; /* put, cas, delete: the answer shows what was there: */
+    uint64_t was_value, was_rev; /* (rev 0: not told) before the change, or why there was none */
 };
 
 struct bns_lin_state { /* of one key */
@@ -53,7 +58,21 @@ struct bns_lin_result {
     size_t op;        /* index of an operation that fits nowhere behind the longest good prefix */
     size_t prefix;    /* how many operations of the key that prefix has */
     uint64_t visited; /* configurations, of all keys */
+    uint64_t rev;     /* bns_lin_by_revision: where it is wrong, and how */
+    const char *why;
 };
+
+/* A change that somebody saw (a watch did, say). */
+struct bns_lin_fact {
+    uint64_t key, rev;
+    uint64_t value;  /* BNS_LIN_NIL: deleted */
+    uint64_t before; /* it was seen before this position; BNS_LIN_OPEN: nobody knows when */
+};
+struct bns_lin_facts {
+    const struct bns_lin_fact *list;
+    size_t count;
+};
+#define BNS_LIN_NO_OP SIZE_MAX /* res->op: no operation is to blame, but a fact */
 
 /* visited_max: budget for all keys together; 0 = 1 million. ops may be in any order. res may be
  * NULL. */
@@ -67,5 +86,15 @@ BNS_MUST_CHECK int bns_lin_check(const struct bns_alloc *alloc, const struct bns
  * against later changes. Same errors. */
 BNS_MUST_CHECK int bns_lin_revisions(const struct bns_alloc *alloc, const struct bns_lin_op *ops,
                                      size_t count, struct bns_lin_result *res);
+
+/* Decides by revisions, without a search, every key whose answers all tell where they stand: `rev`
+ * of changes, `at` of the others. Time: n log n. What was changed at a revision must have been
+ * written once, each answer must show what its revision holds, revisions must follow real time over
+ * all keys. On BNS_OK the operations of keys that are not decided (an answer tells too little, or
+ * one value has several writers) stand in ops[0 .. *left), to be searched. BNS_E_CONFLICT as above:
+ * then ops are as they were. facts may be NULL; no two of a key have the same revision. */
+BNS_MUST_CHECK int bns_lin_by_revision(const struct bns_alloc *alloc, struct bns_lin_op *ops,
+                                       size_t count, const struct bns_lin_facts *facts,
+                                       size_t *left, struct bns_lin_result *res);
 
 #endif

@@ -30,6 +30,20 @@ static const struct known_history known[] = {
      "0 i put a 1\n0 o put a {\"rev\":2}\n0 i cas a {\"rev\":1,\"new\":7}\n"
      "0 o cas a {\"swapped\":true,\"rev\":3}",
      NULL},
+    {"a lost write, by revisions", "not-linearizable", 0,
+     "0 i put a 1\n0 o put a {\"rev\":2,\"was\":null}\n0 i get a null\n0 o get a "
+     "{\"value\":null,\"at\":3}",
+     "line 3, at revision 3: it is not there"},
+    {"an unknown delete, by revisions", NULL, BNS_OK,
+     "0 i put a 1\n0 o put a {\"rev\":2}\n0 i delete a null\n0 n delete a null\n1 i get a null\n"
+     "1 o get a {\"value\":null,\"at\":3}",
+     NULL},
+    {"a put shows what was not there", "not-linearizable", 0,
+     "0 i put a 1\n0 o put a {\"rev\":2}\n0 i put a 3\n0 o put a "
+     "{\"rev\":3,\"was\":{\"value\":7,\"rev\":2}}",
+     "two values were seen at one revision"},
+    {"what was there is no revision", NULL, BNS_E_INVALID,
+     "0 i put a 1\n0 o put a {\"rev\":2,\"was\":{\"value\":7,\"rev\":\"x\"}}", "line 1"},
     {"revisions of two keys go back", "revision-order", 0,
      "0 i put a 1\n0 o put a {\"rev\":5}\n0 i put b 1\n0 o put b {\"rev\":4}", NULL},
     {"no register", NULL, BNS_E_INVALID, "0 i jump a 1", "line 1"},

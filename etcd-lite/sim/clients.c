@@ -205,7 +205,9 @@ static void begin(struct sim_lane *l)
     l->messages = 0;
     l->got_rev = l->got_mod = 0;
     l->got_value = 0;
-    l->got_yes = false;
+    l->got_yes = l->was_known = false;
+    l->was_value = 0;
+    l->was_rev = 0;
     l->recorded = false;
     l->floor = m->rev_known;
     (void)snprintf(text, sizeof text, "%s k%u", names[l->f], l->key); /* fits */

@@ -115,8 +115,8 @@ static void open_tables(struct etcd_sim *m)
     m->digests = bns_alloc_zero(a, SIM_APPLIED_MAX * sizeof *m->digests);
     m->leader_of = bns_alloc_zero(a, SIM_TERMS_MAX * sizeof *m->leader_of);
     m->seen = bns_alloc_zero(a, SIM_REVS_MAX * sizeof *m->seen);
-    m->sightings = bns_alloc_zero(a, SIM_VALUES_MAX * sizeof *m->sightings);
-    BNS_ASSERT(m->sightings != NULL);
+    m->seen_at = bns_alloc_zero(a, SIM_REVS_MAX * sizeof *m->seen_at);
+    BNS_ASSERT(m->seen_at != NULL);
     BNS_ASSERT(m->digests != NULL);
     BNS_ASSERT(m->leader_of != NULL);
     BNS_ASSERT(m->seen != NULL);
@@ -130,7 +130,7 @@ static void close_tables(struct etcd_sim *m)
 
     bns_history_free(m->history);
     bns_arena_free(&m->arena);
-    bns_free(a, m->sightings);
+    bns_free(a, m->seen_at);
     bns_free(a, m->seen);
     bns_free(a, m->leader_of);
     bns_free(a, m->digests);

@@ -42,6 +42,7 @@ struct etcd_sim_result {
     uint64_t starts, stops, deaths, terms, applied, snapshots;
     uint64_t slowest_ns; /* operation that was answered */
     bool unchecked;      /* the search for a linear order was given up */
+    uint64_t searched;   /* operations that revisions did not decide */
     char text[1024];     /* why it failed */
 };
 

@@ -33,11 +33,6 @@ struct sim_args { /* a command line */
     int argc;
 };
 
-struct sim_sighting { /* the first time that an answer showed a value */
-    uint64_t rev;     /* 0: never */
-    size_t before;    /* it was before this event of the history */
-};
-
 struct sim_server {
     struct etcd_sim *m;
     unsigned id;
@@ -85,7 +80,10 @@ struct sim_lane {
     int64_t got_rev, got_mod;
     uint64_t got_value;
     uint32_t got_hash;
-    bool got_yes; /* succeeded, deleted */
+    bool got_yes;   /* succeeded, deleted */
+    bool was_known; /* what was there before, or why there was no change */
+    uint64_t was_value;
+    int64_t was_rev;
     /* the final reads */
     unsigned step, step_key;
 };
@@ -150,8 +148,9 @@ struct etcd_sim {
     uint64_t *digests;                   /* by applied index; 0 = nobody was there yet */
     uint64_t *leader_of;                 /* by term */
     uint64_t (*seen)[ETCD_SIM_KEYS_MAX]; /* by revision: what the key became there; 0 = not known */
-    struct sim_sighting *sightings;      /* by value */
-    struct bns_prng prng;                /* of the harness: stops */
+    size_t (
+        *seen_at)[ETCD_SIM_KEYS_MAX]; /* and the event of the history before which it was told */
+    struct bns_prng prng;             /* of the harness: stops */
 };
 
 /* daemon.c: the first complaint counts */

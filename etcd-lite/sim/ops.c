@@ -229,9 +229,9 @@ static void observe(struct etcd_sim *m, unsigned key, int64_t rev, uint64_t valu
     if (*at != 0 && *at != value)
         sim_complain(m, "key k%u at revision %lld is v%llu for one client, v%llu for another", key,
                      (long long)rev, (unsigned long long)*at, (unsigned long long)value);
+    if (*at == 0)
+        m->seen_at[rev][key] = bns_history_count(m->history);
     *at = value;
-    if (value != SIM_GONE && m->sightings[value].rev == 0)
-        m->sightings[value] = (struct sim_sighting){(uint64_t)rev, bns_history_count(m->history)};
 }
 
 /* `key` as of revision `at` shows its change of revision `mod` (0: it was not there). */
@@ -316,6 +316,17 @@ static void decode_range(struct sim_lane *l, const Etcdserverpb__RangeResponse *
     decode_range_at(l, r, l->f == SIM_OLD ? l->rev : r->header->revision);
 }
 
+/* The answer shows what was there; NULL: nothing. */
+static void decode_was(struct sim_lane *l, const Etcdserverpb__KeyValue *kv, int64_t at)
+{
+    l->was_known = true;
+    if (kv == NULL)
+        return;
+    decode_kv(l, kv, at);
+    l->was_value = l->got_value;
+    l->was_rev = l->got_mod;
+}
+
 /* The comparison failed: the answer shows what is there. */
 static void decode_txn(struct sim_lane *l, const Etcdserverpb__TxnResponse *r)
 {
@@ -323,8 +334,12 @@ static void decode_txn(struct sim_lane *l, const Etcdserverpb__TxnResponse *r)
     if (r->n_responses != 1)
         sim_complain(l->m, "a transaction of one operation has %zu answers", r->n_responses);
     else if (!l->got_yes && r->responses[0]->response_range != NULL &&
-             r->responses[0]->response_case == ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE)
+             r->responses[0]->response_case == ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE) {
         decode_range_at(l, r->responses[0]->response_range, r->header->revision);
+        l->was_known = true;
+        l->was_value = l->got_value; /* nothing, if nothing came */
+        l->was_rev = l->got_mod;
+    }
 }
 
 static void decode_delete(struct sim_lane *l, const Etcdserverpb__DeleteRangeResponse *r)
@@ -334,7 +349,15 @@ static void decode_delete(struct sim_lane *l, const Etcdserverpb__DeleteRangeRes
         sim_complain(l->m, "%lld keys were deleted, %zu are shown", (long long)r->deleted,
                      r->n_prev_kvs);
     else if (l->got_yes)
-        decode_kv(l, r->prev_kvs[0], r->header->revision - 1);
+        decode_was(l, r->prev_kvs[0], r->header->revision - 1);
+}
+
+static void decode_put(struct sim_lane *l, const Etcdserverpb__PutResponse *r)
+{
+    if (l->value % 2 == 0) /* it was asked for */
+        decode_was(l, r->prev_kv, r->header->revision - 1);
+    else if (r->prev_kv != NULL)
+        sim_complain(l->m, "a put shows what was there, unasked");
 }
 
 static const ProtobufCMessageDescriptor *descriptor(enum sim_f f)
@@ -382,9 +405,8 @@ void sim_op_decode(struct sim_lane *l, struct bns_slice msg)
         decode_txn(l, (const Etcdserverpb__TxnResponse *)(const void *)m);
     else if (l->f == SIM_DELETE)
         decode_delete(l, (const Etcdserverpb__DeleteRangeResponse *)(const void *)m);
-    else if (l->f == SIM_PUT &&
-             ((const Etcdserverpb__PutResponse *)(const void *)m)->prev_kv != NULL)
-        decode_kv(l, ((const Etcdserverpb__PutResponse *)(const void *)m)->prev_kv, l->got_rev - 1);
+    else if (l->f == SIM_PUT)
+        decode_put(l, (const Etcdserverpb__PutResponse *)(const void *)m);
     else if (l->f == SIM_HASH)
         l->got_hash = ((const Etcdserverpb__HashKVResponse *)(const void *)m)->hash;
     else if (descriptor(l->f) == &etcdserverpb__range_response__descriptor)
@@ -464,21 +486,35 @@ void sim_op_invoked(struct sim_lane *l)
            l->f == SIM_PUT ? to : (l->f == SIM_CAS || l->f == SIM_CAS_REV ? text : NULL));
 }
 
+/* ,"was":... of an answer that shows what was there; "" of others. */
+static void was_text(const struct sim_lane *l, char out[96])
+{
+    char id[32];
+
+    id_text(l->was_value, id);
+    out[0] = '\0';
+    if (l->was_known && l->was_value == 0)
+        (void)snprintf(out, 96, ",\"was\":null"); /* fits; as does the other */
+    else if (l->was_known)
+        (void)snprintf(out, 96, ",\"was\":{\"value\":%s,\"rev\":%lld}", id, (long long)l->was_rev);
+}
+
 static void record_ok(struct sim_lane *l)
 {
-    char text[128], id[32];
-    long long rev = (long long)(l->f == SIM_GET ? l->got_mod : l->got_rev);
+    char text[256], id[32], was[96];
+    long long rev = (long long)l->got_rev, mod = (long long)l->got_mod;
+    const char *flag = l->f == SIM_DELETE ? "deleted" : "swapped";
 
     id_text(l->f == SIM_GET ? l->got_value : l->value, id);
-    if (l->f == SIM_GET || l->f == SIM_PUT)
-        (void)snprintf(text, sizeof text, "{\"value\":%s,\"rev\":%lld}", id, rev); /* fits */
-    else if (l->got_yes)
-        (void)snprintf(text, sizeof text, "{\"%s\":true,\"rev\":%lld}",
-                       l->f == SIM_DELETE ? "deleted" : "swapped", rev); /* fits */
+    was_text(l, was);
+    if (l->f == SIM_GET) /* all of these fit */
+        (void)snprintf(text, sizeof text, "{\"value\":%s,\"rev\":%lld,\"at\":%lld}", id, mod, rev);
+    else if (l->f == SIM_PUT)
+        (void)snprintf(text, sizeof text, "{\"value\":%s,\"rev\":%lld%s}", id, rev, was);
     else
-        (void)snprintf(text, sizeof text, "{\"%s\":false}",
-                       l->f == SIM_DELETE ? "deleted" : "swapped"); /* fits */
-    record(l, BNS_HIST_OK, l->f == SIM_GET && l->got_value == 0 ? NULL : text);
+        (void)snprintf(text, sizeof text, "{\"%s\":%s,\"%s\":%lld%s}", flag,
+                       l->got_yes ? "true" : "false", l->got_yes ? "rev" : "at", rev, was);
+    record(l, BNS_HIST_OK, text);
 }
 
 /* The answer promises that the change did not and will not happen. */

@@ -1,115 +1,110 @@
 /* verdict.c - the history of a run, judged.
  *
- * Operations whose outcome nobody knows make the search for a linear order long: each may have
- * happened at any later time, or never. Two things shorten it, and neither changes the verdict:
+ * Every answer tells the revision where it stands, and watches tell what each revision changed. So
+ * the order of all that was answered is known, and nothing has to be searched: lin_revision.c looks
+ * at every operation once, however many outcomes are unknown. What was seen by anybody (`seen`)
+ * goes in as facts: a change that a watch told must have been written by somebody, in time, and no
+ * later answer may deny it.
  *
- *   - a put whose value was shown by any answer did happen, at the revision that the answer told
- *     and before the answer came: it is as good as answered;
- *   - of the others it is first assumed that they never happened. If the rest is linearizable, so
- *     is the whole, for "never" is one of the things that an open operation may do. Only if it is
- *     not, the deletes, then all are put back, and the search is made again.
+ * Should an answer ever tell too little, its key is searched.
  */
 #include <stdio.h>
 
 #include "daemon_int.h"
 
 #define VISITED_MAX 2000000u
-#define SPREAD 64u /* positions between two events, for operations that end between them */
 
-static bool writes(const struct bns_lin_op *op)
+/* The run's own number of a value: "v12" in the history is 12. */
+static uint64_t value_of(const struct etcd_sim *m, uint64_t id)
 {
-    return op->f == BNS_LIN_PUT || op->f == BNS_LIN_CAS;
+    const char *text = bns_history_text(m->history, id);
+    unsigned long long v = 0;
+
+    if (id == 0)
+        return BNS_LIN_NIL;
+    BNS_ASSERT(text != NULL);
+    BNS_ASSERT(sscanf(text, "\"v%llu\"", &v) == 1);
+    return v;
 }
 
-/* Number of the value that an open operation writes, from its invocation. */
-static uint64_t value_of(const struct etcd_sim *m, const struct bns_lin_op *op)
+/* From the history's numbers of keys and values to those of the run. */
+static void rename_all(const struct etcd_sim *m, struct bns_lin_op *ops, size_t count)
 {
-    const char *text = bns_history_at(m->history, (size_t)op->call).value;
-    const char *at = strstr(text, op->f == BNS_LIN_CAS ? "\"new\":\"v" : "\"v");
-    unsigned long long id = 0;
-
-    BNS_ASSERT(at != NULL);
-    BNS_ASSERT(sscanf(strchr(at, 'v'), "v%llu", &id) == 1);
-    BNS_ASSERT(id < SIM_VALUES_MAX);
-    return id;
-}
-
-/* Ends the open writes that somebody saw, and makes room between all positions. */
-static void settle(struct etcd_sim *m, struct bns_lin_op *ops, size_t count)
-{
-    uint32_t *used =
-        bns_alloc_zero(bns_alloc_libc(), (bns_history_count(m->history) + 1) * sizeof *used);
-
-    BNS_ASSERT(used != NULL);
     for (size_t i = 0; i < count; i++) {
         struct bns_lin_op *op = &ops[i];
-        const struct sim_sighting *s = NULL;
+        const char *key = bns_history_at(m->history, (size_t)op->call).key;
 
-        if (op->ret == BNS_LIN_OPEN && writes(op))
-            s = &m->sightings[value_of(m, op)];
-        if (s != NULL && s->rev != 0 && used[s->before] < SPREAD - 1) {
-            op->rev = s->rev;
-            op->failed = false;
-            op->ret = s->before * SPREAD - 1 - used[s->before]++;
-        } else if (op->ret != BNS_LIN_OPEN) {
-            op->ret *= SPREAD;
+        BNS_ASSERT(key != NULL && key[0] == 'k');
+        op->key = (uint64_t)(key[1] - '0');
+        op->value = value_of(m, op->value);
+        op->was_value = value_of(m, op->was_value);
+        if (!op->by_rev)
+            op->expect = value_of(m, op->expect);
+    }
+}
+
+static struct bns_lin_fact *facts_of(const struct etcd_sim *m, size_t *count)
+{
+    size_t max = (size_t)(m->rev_known + 1) * m->cfg->keys;
+    struct bns_lin_fact *facts = bns_alloc_array(bns_alloc_libc(), max, sizeof *facts);
+
+    BNS_ASSERT(facts != NULL);
+    for (int64_t rev = 1; rev <= m->rev_known; rev++) {
+        for (unsigned key = 0; key < m->cfg->keys; key++) {
+            uint64_t seen = m->seen[rev][key];
+
+            if (seen != 0)
+                facts[(*count)++] =
+                    (struct bns_lin_fact){.key = key,
+                                          .rev = (uint64_t)rev,
+                                          .value = seen == SIM_GONE ? BNS_LIN_NIL : seen,
+                                          .before = m->seen_at[rev][key]};
         }
-        op->call *= SPREAD;
     }
-    bns_free(bns_alloc_libc(), used);
+    return facts;
 }
 
-/* Moves the open operations (but deletes, with keep_deletes) behind the others; how many others. */
-static size_t without_open(struct bns_lin_op *ops, size_t count, bool keep_deletes)
+static void complain(struct etcd_sim *m, const struct bns_lin_op *ops,
+                     const struct bns_lin_result *res)
 {
-    size_t n = 0;
+    unsigned long long event = res->op == BNS_LIN_NO_OP ? 0 : (unsigned long long)ops[res->op].call;
 
-    for (size_t i = 0; i < count; i++) {
-        struct bns_lin_op op = ops[i];
-
-        if (op.ret == BNS_LIN_OPEN && (writes(&op) || !keep_deletes))
-            continue;
-        ops[i] = ops[n];
-        ops[n++] = op;
-    }
-    return n;
-}
-
-static void check_linear(struct etcd_sim *m, struct bns_lin_op *ops, size_t count)
-{
-    struct bns_lin_result res = {0};
-    size_t part;
-    int rv = bns_lin_revisions(bns_alloc_libc(), ops, count, &res);
-
-    if (rv == BNS_E_CONFLICT)
-        sim_complain(m, "revisions do not follow real time: event %llu of the history",
-                     (unsigned long long)(ops[res.op].call / SPREAD));
-    part = without_open(ops, count, false);
-    rv = bns_lin_check(bns_alloc_libc(), &bns_lin_kv, ops, part, VISITED_MAX, &res);
-    if (rv != BNS_OK) {
-        part = without_open(ops, count, true);
-        rv = bns_lin_check(bns_alloc_libc(), &bns_lin_kv, ops, part, VISITED_MAX, &res);
-    }
-    if (rv != BNS_OK)
-        rv = bns_lin_check(bns_alloc_libc(), &bns_lin_kv, ops, count, VISITED_MAX, &res);
-    m->out->unchecked = rv == BNS_E_TOOBIG;
-    if (rv == BNS_E_CONFLICT)
+    if (res->op == BNS_LIN_NO_OP)
+        sim_complain(m, "not linearizable: key k%llu at revision %llu: %s",
+                     (unsigned long long)res->key, (unsigned long long)res->rev, res->why);
+    else if (res->why != NULL)
+        sim_complain(m,
+                     "not linearizable: key k%llu at revision %llu, operation called at event %llu "
+                     "of the history: %s",
+                     (unsigned long long)res->key, (unsigned long long)res->rev, event, res->why);
+    else
         sim_complain(m,
                      "not linearizable: the operation called at event %llu of the history fits "
                      "nowhere behind %zu others of its key",
-                     (unsigned long long)(ops[res.op].call / SPREAD), res.prefix);
-    BNS_ASSERT(rv == BNS_OK || rv == BNS_E_CONFLICT || rv == BNS_E_TOOBIG);
+                     event, res->prefix);
 }
 
 void sim_check_history(struct etcd_sim *m)
 {
     struct bns_lin_op *ops = NULL;
+    struct bns_lin_fact *facts;
+    struct bns_lin_result res = {0};
     struct bns_err err = {0};
-    size_t count = 0;
+    size_t count = 0, facts_count = 0, left = 0;
     int rv = bns_history_ops(m->history, &ops, &count, &err);
 
     BNS_ASSERT(rv == BNS_OK);
-    settle(m, ops, count);
-    check_linear(m, ops, count);
+    rename_all(m, ops, count);
+    facts = facts_of(m, &facts_count);
+    rv = bns_lin_by_revision(bns_alloc_libc(), ops, count,
+                             &(struct bns_lin_facts){facts, facts_count}, &left, &res);
+    if (rv == BNS_OK && left > 0)
+        rv = bns_lin_check(bns_alloc_libc(), &bns_lin_kv, ops, left, VISITED_MAX, &res);
+    m->out->unchecked = rv == BNS_E_TOOBIG;
+    m->out->searched = rv == BNS_OK ? left : 0;
+    if (rv == BNS_E_CONFLICT)
+        complain(m, ops, &res);
+    BNS_ASSERT(rv == BNS_OK || rv == BNS_E_CONFLICT || rv == BNS_E_TOOBIG);
+    bns_free(bns_alloc_libc(), facts);
     bns_free(bns_alloc_libc(), ops);
 }

@@ -90,6 +90,7 @@ static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
     sum->stops += r->stops;
     sum->terms += r->terms;
     sum->applied += r->applied;
+    sum->searched += r->searched;
 }
 
 /* Runs seeds start .. start + count - 1; how many failed. */
@@ -118,18 +119,20 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
     }
     s = (double)(clock() - began) / CLOCKS_PER_SEC;
     (void)printf(
-        "%llu seeds from 0x%llx, %llu failed, %llu unchecked; %.1f s CPU, %.0f seeds/h; "
+        "%llu seeds from 0x%llx, %llu failed, %llu unchecked, %llu operations searched; "
+        "%.1f s CPU, %.0f seeds/h; "
         "per seed: %llu events, %llu operations answered, %llu refused, %llu unknown, "
         "%llu scrapes, "
-        "%llu events watched, %llu renewals, %llu applied, %llu starts, %llu stops, %llu terms\n",
+        "%llu events watched, "
+        "%llu renewals, %llu applied, %llu starts, %llu stops, %llu terms\n",
         (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
-        (unsigned long long)unchecked, s, s > 0 ? (double)done * 3600 / s : 0,
-        (unsigned long long)(sum.events / done), (unsigned long long)(sum.ops_ok / done),
-        (unsigned long long)(sum.ops_failed / done), (unsigned long long)(sum.ops_open / done),
-        (unsigned long long)(sum.scrapes / done), (unsigned long long)(sum.events_watched / done),
-        (unsigned long long)(sum.renewals / done), (unsigned long long)(sum.applied / done),
-        (unsigned long long)(sum.starts / done), (unsigned long long)(sum.stops / done),
-        (unsigned long long)(sum.terms / done));
+        (unsigned long long)unchecked, (unsigned long long)sum.searched, s,
+        s > 0 ? (double)done * 3600 / s : 0, (unsigned long long)(sum.events / done),
+        (unsigned long long)(sum.ops_ok / done), (unsigned long long)(sum.ops_failed / done),
+        (unsigned long long)(sum.ops_open / done), (unsigned long long)(sum.scrapes / done),
+        (unsigned long long)(sum.events_watched / done), (unsigned long long)(sum.renewals / done),
+        (unsigned long long)(sum.applied / done), (unsigned long long)(sum.starts / done),
+        (unsigned long long)(sum.stops / done), (unsigned long long)(sum.terms / done));
     return failed;
 }
 
