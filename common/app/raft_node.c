@@ -316,7 +316,7 @@ int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
     BNS_ASSERT(data != NULL);
     if (n->closing || !n->started)
         return BNS_E_SHUTDOWN;
-    if (n->wal_full || !bns_wal_has_room(n->wal))
+    if (n->wal_full || !bns_wal_has_room(n->wal) || n->st.leader_no_room)
         return BNS_E_NOSPACE;
     if (n->props_bytes + prop_cost(data) > BNS_RN_PROPOSE_BYTES_MAX ||
         n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)
@@ -370,6 +370,7 @@ static void flush(struct bns_task *t)
     answer_reads(n, &n->reads_failed, n->closing ? BNS_E_SHUTDOWN : BNS_E_BUSY);
     if (!n->closing) {
         step_proposals(n);
+        bns_rn_conf_flush(n);
         step_reads(n);
         reads_ready(n);
     }
@@ -461,6 +462,7 @@ static void drain(struct bns_raft_node *n)
             out_of_memory(n);
     }
     n->stepping = false;
+    bns_rn_conf_drained(n);
     bns_gauge_set(n->m_lag, (double)(n->st.commit - n->applied));
     if (n->props_count > 0 && n->st.leader != 0)
         bns_rn_kick(n);
@@ -483,6 +485,18 @@ void bns_rn_step(struct bns_raft_node *n, const struct bns_raft_in *in)
     if (rv == BNS_E_NOMEM)
         out_of_memory(n);
     drain(n);
+}
+
+/* For inputs that may be refused, not in the middle of a step. */
+int bns_rn_try_step(struct bns_raft_node *n, const struct bns_raft_in *in)
+{
+    int rv;
+
+    BNS_ASSERT(!n->stepping);
+    rv = bns_raft_step(n->raft, bns_now_ns(n->env), in);
+    if (rv == BNS_OK)
+        drain(n);
+    return rv;
 }
 
 static void on_timer(void *arg)
@@ -564,6 +578,7 @@ int bns_raft_node_open(struct bns_env *env, const struct bns_raft_node_config *c
     bns_timer_init(&n->read_timer, read_sweep, n);
     bns_timer_init(&n->prop_timer, props_expire, n);
     n->flush.fn = flush;
+    bns_rn_conf_init(n);
     metrics_init(n);
     if (cfg->peers_count == 0 || cfg->peers_count > BNS_RAFT_PEERS_MAX) {
         rv = bns_err_set(err, BNS_E_INVALID, "raft: %zu members: 1 to %d are possible",
@@ -571,7 +586,7 @@ int bns_raft_node_open(struct bns_env *env, const struct bns_raft_node_config *c
         goto fail;
     }
     for (size_t i = 0; i < cfg->peers_count; i++)
-        n->peers[n->peers_count++] = (struct bns_rn_peer){.n = n, .addr = cfg->peers[i]};
+        n->peers[i] = (struct bns_rn_peer){.n = n, .addr = cfg->peers[i]};
     if (cfg->listen_host != NULL) {
         size_t len = strlen(cfg->listen_host);
         if (len >= sizeof n->listen_host) {
@@ -601,6 +616,7 @@ int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *err)
         return rv;
     n->started = true;
     bns_raft_status(n->raft, &n->st);
+    bns_rn_conf_start(n);
     drain(n);
     return BNS_OK;
 }
@@ -652,6 +668,7 @@ void bns_raft_node_close(struct bns_raft_node *n, void (*done)(void *arg), void 
     bns_timer_stop(n->env, &n->wal_retry);
     bns_timer_stop(n->env, &n->read_timer);
     bns_timer_stop(n->env, &n->prop_timer);
+    bns_rn_conf_close(n);
     for (size_t i = 0; i < 3; i++)
         answer_reads(n, lists[i], BNS_E_SHUTDOWN);
     BNS_LIST_EACH(it, &n->batches)
@@ -660,5 +677,6 @@ void bns_raft_node_close(struct bns_raft_node *n, void (*done)(void *arg), void 
     }
     bns_rn_snap_close(n);
     bns_rn_net_close(n);
+    bns_rn_conf_free(n);
     bns_rn_try_close(n);
 }

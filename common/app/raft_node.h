@@ -58,15 +58,21 @@ struct bns_raft_peer_addr {
     uint16_t port;
     struct bns_endpoint more[BNS_RPC_ADDRS_MAX - 1]; /* of the same member, dialled in turn */
     size_t more_count;
-    bool tls; /* dialled with the node's */
+    bool tls;     /* dialled with the node's */
+    bool learner; /* first start: not one of the first voters */
 };
 
 struct bns_raft_node_config {
     uint32_t group;
     uint64_t id;
     uint8_t cluster_id[16];
-    const struct bns_raft_peer_addr *peers; /* all members, this one too */
+    /* All members, this one too. At the first start they are the first voters (those that are no
+     * learners); later the configuration is in the log, and only the addresses are looked at. */
+    const struct bns_raft_peer_addr *peers;
     size_t peers_count;
+    /* This node is not one of the first members: while neither its data nor its log tell of a
+     * configuration it never campaigns, and takes the log or a snapshot of any leader. */
+    bool joining;
     const char *listen_host; /* where peers reach us; NULL with one member = no listener */
     uint16_t listen_port;
     struct bns_tls *tls; /* borrowed: for peers that have it, and our listener when listen_tls */
@@ -84,6 +90,14 @@ struct bns_raft_node_config {
     void (*on_request)(void *arg, struct bns_rpc_request *r, uint64_t from, uint16_t method,
                        struct bns_slice payload);
     void *on_request_arg;
+    /* Once, in a turn of its own: a committed change removed this node, and the state machine has
+     * applied it; or a member whose is_removed() knows has told so. The node goes on, as a
+     * bystander, until it is closed. May be NULL. */
+    void (*on_removed)(void *arg);
+    /* Has this id been a member and been removed? Asked for nodes that are no members (any more).
+     * May be NULL: no. */
+    bool (*is_removed)(void *arg, uint64_t id);
+    void *members_arg;
 };
 #define BNS_RAFT_NODE_METHOD 64u
 
@@ -95,8 +109,8 @@ BNS_MUST_CHECK int bns_raft_node_open(struct bns_env *env, const struct bns_raft
 BNS_MUST_CHECK int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *err);
 
 /* Takes a reference on data. The outcome arrives through apply (or never: the caller has a
- * deadline). Without a leader it waits, but is dropped after 5 to 10 s. BNS_E_BUSY; BNS_E_NOSPACE;
- * BNS_E_NOMEM; BNS_E_SHUTDOWN. */
+ * deadline). Without a leader it waits, but is dropped after 5 to 10 s. BNS_E_BUSY; BNS_E_NOSPACE:
+ * no room in the log here, or at the leader as far as it told; BNS_E_NOMEM; BNS_E_SHUTDOWN. */
 BNS_MUST_CHECK int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data);
 
 /* A linearizable read: fn runs once applied >= a read index confirmed by a quorum round that began
@@ -116,6 +130,48 @@ void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r)
 BNS_MUST_CHECK int bns_raft_node_call(struct bns_raft_node *n, uint64_t to,
                                       const struct bns_rpc_call_options *o,
                                       struct bns_slice payload);
+
+/* ---- members --------------------------------------------------------------------------------- */
+typedef void bns_raft_node_done(void *arg, int code);
+
+/* Changes the configuration: all of the changes or none, one or many (then through a joint
+ * configuration). On any member: the leader is asked. `context` (<= BNS_RAFT_CONTEXT_BYTES_MAX,
+ * copied) comes back in the CONF entry that apply gets: bns_raft_change_decode(). No changes at
+ * all: an entry that states the configuration, with the context.
+ * done, once, never inside the call:
+ *   BNS_OK         it is in the leader's log. The outcome is its apply, or never: have a deadline
+ *   BNS_E_EXISTS, BNS_E_NOTFOUND, BNS_E_INVALID, BNS_E_TOOBIG   see BNS_RAFT_IN_CHANGE
+ *   BNS_E_NOSPACE  the leader has no room for entries
+ *   BNS_E_BUSY     for five seconds another change was under way, or the leader was too new
+ *   BNS_E_NOTLEADER  for five seconds there was no leader
+ *   BNS_E_DROPPED, BNS_E_TIMEOUT   the leader was asked and did not answer: outcome unknown
+ *   BNS_E_SHUTDOWN
+ * At once, and then done does not run: BNS_E_SHUTDOWN, BNS_E_TOOBIG, BNS_E_BUSY (64 are waiting),
+ * BNS_E_NOMEM. The address of a new member is to be set (peer_set) on every member when it applies
+ * the entry. */
+BNS_MUST_CHECK int bns_raft_node_change(struct bns_raft_node *n,
+                                        const struct bns_raft_change *changes, size_t changes_count,
+                                        struct bns_slice context, bns_raft_node_done *done,
+                                        void *arg);
+
+/* Hands leadership to voter `to` (0: the best). done, once, never inside the call: BNS_OK: this
+ * node knows `to` as the leader (0: another leader); BNS_E_CONFLICT: somebody else leads now;
+ * BNS_E_TIMEOUT: given up after an election timeout (two when nobody leads), proposals go on;
+ * BNS_E_SHUTDOWN. At once: BNS_E_NOTLEADER; BNS_E_NOTFOUND: no member (0: no other voter was heard
+ * of); BNS_E_INVALID: a learner; BNS_E_BUSY: one is under way; BNS_E_SHUTDOWN. */
+BNS_MUST_CHECK int bns_raft_node_transfer(struct bns_raft_node *n, uint64_t to,
+                                          bns_raft_node_done *done, void *arg);
+
+/* Where a member is to be found: a new one is dialled, one with another address dialled anew (equal
+ * addresses change nothing). Says nothing about the configuration. BNS_E_TOOBIG: 32 are known;
+ * BNS_E_NOMEM, BNS_E_SHUTDOWN. */
+BNS_MUST_CHECK int bns_raft_node_peer_set(struct bns_raft_node *n,
+                                          const struct bns_raft_peer_addr *addr);
+/* Its connection and streams end, at the latest when the core has told it of its removal. */
+void bns_raft_node_peer_remove(struct bns_raft_node *n, uint64_t id);
+
+/* The configuration in force; no voters: not known yet (joining). */
+const struct bns_raft_conf *bns_raft_node_conf(const struct bns_raft_node *n);
 
 void bns_raft_node_status(const struct bns_raft_node *n, struct bns_raft_status *out);
 uint16_t bns_raft_node_port(const struct bns_raft_node *n); /* of the peer listener, 0 = none */

@@ -119,14 +119,15 @@ void bns_rn_conf_default(const struct bns_raft_node *n, struct bns_raft_conf *ou
     if (out->voters_count > 0)
         return;
     memset(out, 0, sizeof *out);
-    for (size_t i = 0; i < n->peers_count; i++) {
-        size_t at = out->voters_count++;
+    for (size_t i = 0; i < n->cfg.peers_count && !n->cfg.joining; i++) {
+        bool learner = n->cfg.peers[i].learner;
+        uint64_t *ids = learner ? out->learners : out->voters;
+        uint8_t *count = learner ? &out->learners_count : &out->voters_count;
+        size_t at = (*count)++;
 
-        while (at > 0 && out->voters[at - 1] > n->peers[i].addr.id) {
-            out->voters[at] = out->voters[at - 1];
-            at--;
-        }
-        out->voters[at] = n->peers[i].addr.id;
+        for (; at > 0 && ids[at - 1] > n->cfg.peers[i].id; at--)
+            ids[at] = ids[at - 1];
+        ids[at] = n->cfg.peers[i].id;
     }
 }
 
@@ -222,7 +223,8 @@ int bns_rn_boot(struct bns_raft_node *n, struct bns_err *err)
     bool anew = false;
     int rv;
 
-    bns_rn_conf_default(n, &r.base.conf);
+    bns_rn_conf_default(n, &n->conf_first);
+    r.base.conf = n->conf_first;
     rv = bns_wal_open(n->env, &n->cfg.wal, replay_record, &r, &n->wal, err);
     if (rv != BNS_OK)
         goto out;

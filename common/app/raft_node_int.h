@@ -5,6 +5,7 @@
  *   raft_node_wal.c   PERSIST outputs as WAL batches; which records are still needed
  *   raft_node_net.c   messages to and from peers
  *   raft_node_snap.c  snapshot streams, both ways
+ *   raft_node_conf.c  changes of the configuration, hand-over, addresses of members
  */
 #ifndef BNS_APP_RAFT_NODE_INT_H
 #define BNS_APP_RAFT_NODE_INT_H
@@ -23,6 +24,10 @@
 #define BNS_RN_SNAP_CHUNK (256u * 1024)
 #define BNS_RN_METHOD_RAFT 1u
 #define BNS_RN_METHOD_SNAP 2u
+#define BNS_RN_METHOD_CHANGE 3u /* to the leader: u8 count | count * (u8 kind | u64 id) | context */
+#define BNS_RN_METHOD_MEMBER 4u /* am I removed? reply: u8, 1 = yes */
+#define BNS_RN_PEERS_MAX (2u * BNS_RAFT_PEERS_MAX)
+#define BNS_RN_CHANGES_MAX 64u
 
 /* A message on its way: encoded at once, sent when its PERSIST is durable. */
 struct bns_rn_outmsg {
@@ -73,7 +78,8 @@ struct bns_rn_readbatch {
 
 struct bns_rn_peer {
     struct bns_raft_node *n;
-    struct bns_raft_peer_addr addr;
+    struct bns_raft_peer_addr addr; /* id 0: the place is free */
+    bool leaving;                   /* to be let go as soon as the core is done with it */
     struct bns_rpc_peer *link;
     struct bns_rn_snap_out *snap; /* a snapshot on its way to this peer */
 };
@@ -87,8 +93,22 @@ struct bns_raft_node {
     void *sm;
     struct bns_raft_node_config cfg;
     char listen_host[64];
-    struct bns_rn_peer peers[BNS_RAFT_PEERS_MAX];
-    size_t peers_count;
+    struct bns_rn_peer peers[BNS_RN_PEERS_MAX]; /* places: a peer never moves */
+
+    /* members */
+    struct bns_list changes; /* struct change in raft_node_conf.c */
+    size_t changes_count;
+    struct bns_timer change_timer;
+    struct bns_timer member_timer;
+    struct bns_raft_conf conf_first; /* of the first start; none: joining */
+    bool removed, removed_told;
+    uint64_t leaderless_ns; /* since when; 0 = there is a leader */
+    bool no_room;           /* as the core was told */
+    struct {
+        bns_raft_node_done *done; /* NULL = none under way */
+        void *arg;
+        uint64_t to, give_up_ns;
+    } transfer;
 
     struct bns_wal *wal;
     struct bns_raft *raft;
@@ -159,6 +179,7 @@ struct bns_raft_node {
 
 /* raft_node.c */
 void bns_rn_step(struct bns_raft_node *n, const struct bns_raft_in *in);
+BNS_MUST_CHECK int bns_rn_try_step(struct bns_raft_node *n, const struct bns_raft_in *in);
 void bns_rn_kick(struct bns_raft_node *n); /* runs the flush task in a later turn */
 void bns_rn_try_close(struct bns_raft_node *n);
 void bns_rn_run_applies(struct bns_raft_node *n);
@@ -183,8 +204,20 @@ BNS_MUST_CHECK int bns_rn_send(struct bns_raft_node *n, const struct bns_raft_ou
 void bns_rn_send_held(struct bns_raft_node *n);
 void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out);
 struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id);
+BNS_MUST_CHECK int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err);
+
+/* raft_node_conf.c */
+void bns_rn_conf_init(struct bns_raft_node *n);
+void bns_rn_conf_start(struct bns_raft_node *n);
+void bns_rn_conf_close(struct bns_raft_node *n);
+void bns_rn_conf_free(struct bns_raft_node *n);    /* after the network has closed */
+void bns_rn_conf_flush(struct bns_raft_node *n);   /* in the flush task */
+void bns_rn_conf_drained(struct bns_raft_node *n); /* the status is fresh */
+void bns_rn_conf_request(struct bns_raft_node *n, struct bns_rpc_request *r, uint64_t from,
+                         uint16_t method, struct bns_slice payload);
 
 /* raft_node_snap.c */
+void bns_rn_snap_stop(struct bns_rn_peer *p); /* the stream to it, if there is one */
 BNS_MUST_CHECK int bns_rn_snap_send(struct bns_raft_node *n, uint64_t peer, uint64_t index);
 void bns_rn_snap_install(struct bns_raft_node *n);
 void bns_rn_snap_installed(struct bns_raft_node *n); /* the end of it, if the end has come */

@@ -12,7 +12,7 @@
 
 struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id)
 {
-    for (size_t i = 0; i < n->peers_count; i++) {
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX && id != 0; i++) {
         if (n->peers[i].addr.id == id)
             return &n->peers[i];
     }
@@ -137,10 +137,16 @@ static void on_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint
 {
     struct bns_raft_node *n = arg;
 
-    if (n->closing || bns_rn_peer_find(n, from) == NULL)
+    if (n->closing)
+        bns_rpc_reply(r, BNS_E_SHUTDOWN, bns_slice(NULL, 0));
+    else if (method == BNS_RN_METHOD_MEMBER)
+        bns_rn_conf_request(n, r, from, method, payload);
+    else if (bns_rn_peer_find(n, from) == NULL)
         bns_rpc_reply(r, BNS_E_FORBIDDEN, bns_slice(NULL, 0));
     else if (method == BNS_RN_METHOD_SNAP)
         bns_rn_snap_request(n, r, from, payload);
+    else if (method == BNS_RN_METHOD_CHANGE)
+        bns_rn_conf_request(n, r, from, method, payload);
     else if (method >= BNS_RAFT_NODE_METHOD && n->cfg.on_request != NULL)
         n->cfg.on_request(n->cfg.on_request_arg, r, from, method, payload);
     else
@@ -176,6 +182,30 @@ void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out)
     out->incarnation = (uint64_t)bns_wall_ms(n->env);
 }
 
+/* Not ourselves, and no free place. */
+int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
+{
+    struct bns_raft_node *n = p->n;
+    struct bns_rpc_identity id;
+    struct bns_rpc_peer_config pc = {
+        .node_id = p->addr.id,
+        .host = p->addr.host,
+        .port = p->addr.port,
+        .more = p->addr.more,
+        .more_count = p->addr.more_count,
+        .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
+        .on_down = on_down,
+        .arg = p,
+    };
+
+    if (p->addr.id == 0 || p->addr.id == n->cfg.id)
+        return BNS_OK;
+    if (p->addr.tls)
+        pc.tls = n->cfg.tls;
+    bns_rn_identity(n, &id);
+    return bns_rpc_peer_new(n->env, &id, &pc, &p->link, err);
+}
+
 int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
 {
     static const struct bns_rpc_handler handler = {on_oneway, on_request};
@@ -192,23 +222,8 @@ int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
         if (rv != BNS_OK)
             return rv;
     }
-    for (size_t i = 0; i < n->peers_count; i++) {
-        struct bns_rn_peer *p = &n->peers[i];
-        struct bns_rpc_peer_config pc = {
-            .node_id = p->addr.id,
-            .host = p->addr.host,
-            .port = p->addr.port,
-            .more = p->addr.more,
-            .more_count = p->addr.more_count,
-            .tls = p->addr.tls ? n->cfg.tls : NULL,
-            .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
-            .on_down = on_down,
-            .arg = p,
-        };
-
-        if (p->addr.id == n->cfg.id)
-            continue;
-        rv = bns_rpc_peer_new(n->env, &id, &pc, &p->link, err);
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
+        rv = bns_rn_peer_dial(&n->peers[i], err);
         if (rv != BNS_OK)
             return rv;
     }
@@ -219,7 +234,7 @@ void bns_rn_net_close(struct bns_raft_node *n)
 {
     struct bns_list *it;
 
-    for (size_t i = 0; i < n->peers_count; i++) {
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
         bns_rpc_peer_free(n->peers[i].link);
         n->peers[i].link = NULL;
     }

@@ -258,7 +258,8 @@ static void opened(void *arg, int code, struct bns_sm_snap *snap,
     }
     o->snap = snap;
     o->meta = *meta;
-    bns_rn_conf_default(n, &o->meta.conf);
+    if (o->meta.conf.voters_count == 0) /* no CONF entry so far: the first one stands */
+        o->meta.conf = n->conf_first;
     o->bytes = bytes;
     if (meta->index < o->index_min || dial(o) != BNS_OK) {
         out_end(o, false);
@@ -485,23 +486,29 @@ void bns_rn_snap_install(struct bns_raft_node *n)
     n->ops->install_end(n->sm, installed, n);
 }
 
+void bns_rn_snap_stop(struct bns_rn_peer *p)
+{
+    struct bns_raft_node *n = p->n;
+    struct bns_rn_snap_out *o = p->snap;
+
+    if (o == NULL)
+        return;
+    o->dead = true;
+    p->snap = NULL;
+    bns_timer_stop(n->env, &o->retry);
+    bns_rpc_peer_free(o->link);
+    o->link = NULL;
+    if (o->busy)
+        return; /* freed when the state machine answers */
+    if (o->snap != NULL)
+        n->ops->snap_close(n->sm, o->snap);
+    bns_free(bns_rn_alloc(n), o);
+}
+
 void bns_rn_snap_close(struct bns_raft_node *n)
 {
-    for (size_t i = 0; i < n->peers_count; i++) {
-        struct bns_rn_snap_out *o = n->peers[i].snap;
-
-        if (o == NULL)
-            continue;
-        o->dead = true;
-        n->peers[i].snap = NULL;
-        bns_timer_stop(n->env, &o->retry);
-        bns_rpc_peer_free(o->link);
-        if (o->busy)
-            continue; /* freed when the state machine answers */
-        if (o->snap != NULL)
-            n->ops->snap_close(n->sm, o->snap);
-        bns_free(bns_rn_alloc(n), o);
-    }
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++)
+        bns_rn_snap_stop(&n->peers[i]);
     if (n->snap_in != NULL && n->snap_in->req == NULL && !n->installing)
         in_drop(n);
 }

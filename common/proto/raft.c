@@ -2,7 +2,8 @@
  *
  * Files in reading order: raft.c (here), raft_log.c (entries in memory), raft_election.c,
  * raft_leader.c (progress of peers, commit), raft_follower.c (appends, snapshots, forwarding),
- * raft_read.c (ReadIndex), quorum.c (majorities), raft_msg.c (bytes).
+ * raft_propose.c (proposals), raft_read.c (ReadIndex), raft_conf.c (changes of the configuration),
+ * raft_transfer.c (handing over), quorum.c (majorities), raft_msg.c (bytes).
  *
  * How a step works
  *   1. The input is checked. A peer's nonsense ends here with BNS_E_PROTO.
@@ -27,8 +28,7 @@
  * Invariants: applied <= apply_sent <= commit <= last; snap_index <= applied; term and vote change
  * only together with state_dirty; a leader never cuts its log; nothing <= commit is ever cut.
  *
- * Deliberately missing: changes of membership (the configuration is fixed at init; quorum.c and the
- * messages already know learners and joint configurations), leases, priorities.
+ * Deliberately missing: leases, priorities, witnesses.
  */
 #include "proto/raft_impl.h"
 
@@ -58,7 +58,10 @@ static void set_defaults(struct bns_raft_config *c)
 
 static int check_config(const struct bns_raft_config *c, const struct bns_raft_boot *b)
 {
-    if (c->id == 0 || !bns_raft_conf_valid(&b->snap.conf))
+    const struct bns_raft_conf *k = &b->snap.conf;
+    bool joins = k->voters_count == 0 && k->voters_old_count == 0 && k->learners_count == 0;
+
+    if (c->id == 0 || (!joins && !bns_raft_conf_valid(k)))
         return BNS_E_INVALID;
     return c->heartbeat_ns < c->election_ns ? BNS_OK : BNS_E_INVALID;
 }
@@ -80,20 +83,6 @@ static int check_boot(const struct bns_raft_boot *b)
     if (b->applied < b->snap.index || b->applied > last || b->commit > last)
         return BNS_E_CORRUPT;
     return BNS_OK;
-}
-
-static void init_peers(struct bns_raft *r)
-{
-    uint64_t ids[BNS_RAFT_PEERS_MAX];
-
-    r->peers_count = bns_raft_conf_members(&r->conf, ids);
-    for (size_t i = 0; i < r->peers_count; i++) {
-        struct raft_peer *p = &r->peers[i];
-        p->id = ids[i];
-        p->learner = bns_raft_conf_is_learner(&r->conf, ids[i]);
-        if (p->id == r->cfg.id)
-            r->self = p;
-    }
 }
 
 static void init_boot(struct bns_raft *r, const struct bns_raft_boot *b)
@@ -145,13 +134,17 @@ int bns_raft_init(struct bns_raft **out, const struct bns_raft_config *cfg,
         bns_raft_close(r);
         return rv;
     }
-    init_peers(r);
     init_boot(r, boot);
+    rv = raft_conf_boot(r);
+    if (rv != BNS_OK) {
+        bns_raft_close(r);
+        return rv;
+    }
     raft_become_follower(r, r->term, 0);
     r->told.role = BNS_RAFT_FOLLOWER;
     r->told.term = r->term;
     if (raft_electable(r) &&
-        (r->conf.voters_count == 1 ||
+        (r->conf.voters_count + r->conf.voters_old_count == 1 ||
          (r->term == 0 && raft_log_last(&r->log) == 0 && r->conf.voters[0] == c.id)))
         r->election_at = now_ns; /* nobody else can be leader, or it is bootstrap */
     *out = r;
@@ -166,6 +159,7 @@ void bns_raft_close(struct bns_raft *r)
     bns_free(r->alloc, r->fwd);
     bns_free(r->alloc, r->resp);
     bns_free(r->alloc, r->reads);
+    bns_rcbuf_put(r->leave);
     raft_log_close(&r->log);
     bns_free(r->alloc, r);
 }
@@ -210,16 +204,24 @@ static int reserve_read(struct bns_raft *r)
                 sizeof *r->reads);
 }
 
-/* One log slot more than asked for: any step may end in an election, and that appends a no-op. */
-static int reserve(struct bns_raft *r, size_t entries)
+/* Two log slots more than asked for: any step may end in an election, and that appends a no-op, or
+ * in the end of a joint configuration. Two answers: one of them when a removed leader ends. */
+int raft_reserve(struct bns_raft *r, size_t entries)
 {
     int rv;
 
     BNS_ASSERT(r->resp_count < RAFT_STEPS_PER_DRAIN);
-    rv = raft_log_reserve(&r->log, entries + 1);
+    rv = raft_log_reserve(&r->log, entries + 2);
+    if (rv == BNS_OK)
+        rv = raft_conf_reserve(r);
     if (rv != BNS_OK)
         return rv;
-    return grow(r->alloc, (void **)&r->resp, &r->resp_cap, r->resp_count + 1, sizeof *r->resp);
+    return grow(r->alloc, (void **)&r->resp, &r->resp_cap, r->resp_count + 2, sizeof *r->resp);
+}
+
+int raft_reserve_forward(struct bns_raft *r, size_t more)
+{
+    return grow(r->alloc, (void **)&r->fwd, &r->fwd_cap, r->fwd_count + more, sizeof *r->fwd);
 }
 
 void raft_reply(struct bns_raft *r, const struct bns_raft_msg *m)
@@ -242,62 +244,11 @@ static void forget_sent(struct bns_raft *r)
 
 /* ---- inputs --------------------------------------------------------------------------------- */
 
-static uint64_t cost(const struct bns_rcbuf *data)
+/* A candidate or leader that has become one since we last heard of the members. */
+static bool from_anyone(uint8_t type)
 {
-    return BNS_RAFT_ENTRY_OVERHEAD + (data == NULL ? 0 : data->len);
-}
-
-/* What a leader must keep in memory, whatever the others have committed: its own disk may be full,
- * its state machine slow, and a quorum without it goes on. */
-static uint64_t held_bytes(const struct bns_raft *r)
-{
-    return raft_log_bytes(&r->log, r->applied, raft_log_last(&r->log));
-}
-
-static int propose(struct bns_raft *r, const struct bns_raft_in *in)
-{
-    uint64_t bytes = 0;
-    uint64_t held;
-    int rv;
-
-    for (size_t i = 0; i < in->data_count; i++) {
-        if (cost(in->data[i]) > BNS_RAFT_ENTRY_BYTES_MAX)
-            return BNS_E_TOOBIG;
-        bytes += cost(in->data[i]);
-    }
-    if (r->leader == 0)
-        return BNS_E_NOTLEADER;
-    held = r->role == BNS_RAFT_LEADER ? held_bytes(r) : r->fwd_bytes;
-    if (held > 0 && held + bytes > r->cfg.uncommitted_bytes_max)
-        return BNS_E_BUSY;
-    rv = reserve(r, in->data_count);
-    if (rv == BNS_OK && r->role != BNS_RAFT_LEADER)
-        rv = grow(r->alloc, (void **)&r->fwd, &r->fwd_cap, r->fwd_count + in->data_count,
-                  sizeof *r->fwd);
-    if (rv != BNS_OK)
-        return rv;
-    for (size_t i = 0; i < in->data_count; i++) {
-        if (r->role == BNS_RAFT_LEADER)
-            raft_leader_append(r, BNS_RAFT_NORMAL, in->data[i]);
-        else
-            raft_forward(r, in->data[i]);
-    }
-    return BNS_OK;
-}
-
-/* Proposals that a follower forwarded. What does not fit is dropped: the proposer has a deadline,
- * and hears from its own node when that applied the entry. */
-static void recv_propose(struct bns_raft *r, const struct bns_raft_msg *m)
-{
-    if (r->role != BNS_RAFT_LEADER)
-        return;
-    for (size_t i = 0; i < m->entries_count; i++) {
-        uint64_t held = held_bytes(r);
-        struct bns_rcbuf *data = m->entries[i].data;
-        if (held > 0 && held + cost(data) > r->cfg.uncommitted_bytes_max)
-            return;
-        raft_leader_append(r, BNS_RAFT_NORMAL, data);
-    }
+    return type == BNS_RAFT_MSG_PREVOTE || type == BNS_RAFT_MSG_VOTE ||
+           type == BNS_RAFT_MSG_APPEND || type == BNS_RAFT_MSG_HEARTBEAT;
 }
 
 /* What no honest peer of this group sends. */
@@ -305,13 +256,13 @@ static int check_msg(struct bns_raft *r, const struct bns_raft_msg *m)
 {
     if (m->group != r->cfg.group || m->to != r->cfg.id || m->from == r->cfg.id)
         return BNS_E_PROTO;
-    if (raft_peer_find(r, m->from) == NULL)
+    if (m->from == 0)
         return BNS_E_PROTO;
     if (m->term > RAFT_NUMBER_MAX || m->index > RAFT_NUMBER_MAX || m->log_term > m->term)
         return BNS_E_PROTO;
     if (m->entries_count > RAFT_MSG_ENTRIES || m->read_ctx > RAFT_NUMBER_MAX)
         return BNS_E_PROTO;
-    if (m->type < BNS_RAFT_MSG_PREVOTE || m->type > BNS_RAFT_MSG_SNAPSHOT_RESP)
+    if (m->type < BNS_RAFT_MSG_PREVOTE || m->type > BNS_RAFT_MSG_LAST)
         return BNS_E_PROTO;
     for (size_t i = 0; i < m->entries_count; i++)
         if (m->entries[i].data != NULL && m->entries[i].data->len > BNS_RAFT_ENTRY_BYTES_MAX)
@@ -329,7 +280,9 @@ static int check_msg(struct bns_raft *r, const struct bns_raft_msg *m)
                    : BNS_OK;
     case BNS_RAFT_MSG_PREVOTE:
     case BNS_RAFT_MSG_VOTE:
-        return m->term == 0 || !bns_raft_conf_is_voter(&r->conf, m->from) ? BNS_E_PROTO : BNS_OK;
+        return m->term == 0 ? BNS_E_PROTO : BNS_OK;
+    case BNS_RAFT_MSG_PROPOSE:
+        return raft_check_propose(m);
     case BNS_RAFT_MSG_READ:
         return m->read_ctx == 0 ? BNS_E_PROTO : BNS_OK;
     default:
@@ -407,12 +360,14 @@ static void recv_by_leader(struct bns_raft *r, const struct bns_raft_msg *m)
 static int recv(struct bns_raft *r, const struct bns_raft_msg *m)
 {
     int rv = check_msg(r, m);
+    if (rv == BNS_OK && raft_peer_find(r, m->from) == NULL && !from_anyone(m->type))
+        return BNS_OK; /* no member any more, or not yet */
     if (rv == BNS_OK)
-        rv = reserve(r, m->entries_count);
+        rv = raft_reserve(r, m->entries_count);
     if (rv != BNS_OK)
         return rv;
     if (m->type == BNS_RAFT_MSG_PROPOSE) {
-        recv_propose(r, m);
+        raft_recv_propose(r, m);
         return BNS_OK;
     }
     if (!recv_term(r, m))
@@ -436,10 +391,14 @@ static int recv(struct bns_raft *r, const struct bns_raft_msg *m)
     case BNS_RAFT_MSG_READ_RESP:
         raft_recv_read_resp(r, m);
         break;
+    case BNS_RAFT_MSG_TIMEOUT_NOW:
+        raft_recv_timeout_now(r, m);
+        break;
     default:
         recv_by_leader(r, m);
         break;
     }
+    raft_conf_follow_up(r);
     return BNS_OK;
 }
 
@@ -520,13 +479,15 @@ int bns_raft_step(struct bns_raft *r, uint64_t now_ns, const struct bns_raft_in 
     case BNS_RAFT_IN_RECV:
         return recv(r, in->msg);
     case BNS_RAFT_IN_PROPOSE:
-        return propose(r, in);
+        return raft_propose(r, in);
+    case BNS_RAFT_IN_CHANGE:
+        return raft_change(r, in);
     case BNS_RAFT_IN_READ:
         return read_in(r, in->cookie);
     default:
         break;
     }
-    rv = reserve(r, 0);
+    rv = raft_reserve(r, 0);
     if (rv != BNS_OK)
         return rv;
     switch (in->kind) {
@@ -559,17 +520,28 @@ int bns_raft_step(struct bns_raft *r, uint64_t now_ns, const struct bns_raft_in 
     case BNS_RAFT_IN_CAMPAIGN:
         raft_campaign(r, true);
         break;
+    case BNS_RAFT_IN_TRANSFER:
+        return raft_transfer_in(r, in->peer);
+    case BNS_RAFT_IN_ROOM:
+        r->no_room = !in->ok;
+        break;
     default:
         BNS_ASSERT(false);
     }
+    raft_conf_follow_up(r);
     return BNS_OK;
 }
 
+/* May build the peers anew: pointers to them are void. */
 void raft_commit_to(struct bns_raft *r, uint64_t index)
 {
+    uint64_t before = r->commit;
+
     BNS_ASSERT(index <= raft_log_last(&r->log));
-    if (index > r->commit)
-        r->commit = index;
+    if (index <= before)
+        return;
+    r->commit = index;
+    raft_conf_committed(r, before);
 }
 
 /* ---- outputs -------------------------------------------------------------------------------- */
@@ -644,7 +616,7 @@ static bool next_persist(struct bns_raft *r, struct bns_raft_out *out)
     out->truncate_from = l->truncate_from;
     l->truncate_from = 0;
     if (l->cut) {
-        r->snap_out = (struct bns_raft_snapmeta){l->snap_index, l->snap_term, r->conf};
+        r->snap_out = (struct bns_raft_snapmeta){l->snap_index, l->snap_term, r->cut_conf};
         out->snap = &r->snap_out;
         l->cut = false;
     }
@@ -718,46 +690,4 @@ uint64_t bns_raft_deadline(const struct bns_raft *r)
     if (r->read_round != r->read_done && r->reads_count > 0 && r->read_retry_at < at)
         at = r->read_retry_at;
     return at;
-}
-
-void bns_raft_status(const struct bns_raft *r, struct bns_raft_status *out)
-{
-    uint64_t last = raft_log_last(&r->log);
-
-    *out = (struct bns_raft_status){
-        .role = r->role,
-        .id = r->cfg.id,
-        .term = r->term,
-        .vote = r->vote,
-        .leader = r->leader,
-        .commit = r->commit,
-        .applied = r->applied,
-        .first_index = r->log.snap_index + 1,
-        .last_index = last,
-        .durable_index = r->log.durable,
-        .log_bytes = raft_log_bytes(&r->log, r->log.snap_index, last),
-        .uncommitted_bytes = raft_log_bytes(&r->log, r->commit, last),
-        .reads_waiting = (uint32_t)r->reads_count,
-        .peers_count = (uint32_t)r->peers_count,
-    };
-    for (size_t i = 0; i < r->peers_count; i++) {
-        const struct raft_peer *p = &r->peers[i];
-        out->peers[i].id = p->id;
-        out->peers[i].match = p->match;
-        out->peers[i].next = p->next;
-        out->peers[i].state = (uint8_t)p->state;
-        out->peers[i].learner = p->learner;
-        out->peers[i].recent_active = p->heard && r->now_ns - p->heard_ns < r->cfg.election_ns;
-        out->peers[i].inflight = p->inflight;
-    }
-}
-
-const struct bns_raft_conf *bns_raft_conf(const struct bns_raft *r)
-{
-    return &r->conf;
-}
-
-uint64_t bns_raft_term_at(const struct bns_raft *r, uint64_t index)
-{
-    return raft_log_term(&r->log, index);
 }

@@ -1,8 +1,8 @@
 /* raft.h - the Raft consensus core: a pure state machine, one object a group.
  *
- * Source: Ongaro's thesis "Consensus: Bridging Theory and Practice" (2014), sections 3, 6.2, 6.4,
- *         9.6 (pre-vote), 10.2.1 (leader writes in parallel); pipelining, progress states and flow
- *         control as etcd-io/raft describes them.
+ * Source: Ongaro's thesis "Consensus: Bridging Theory and Practice" (2014), sections 3, 4
+ *         (membership), 6.2, 6.4, 9.6 (pre-vote), 10.2.1 (leader writes in parallel); learners,
+ *         pipelining, progress states and flow control as etcd-io/raft describes them.
  *
  * Use:    step() one input or several, then drain next() until false, honouring the outputs in
  *         order; look at deadline() and step a TIMER when it has passed. Several inputs before one
@@ -36,7 +36,15 @@ enum bns_raft_role {
     BNS_RAFT_LEADER
 };
 
+#define BNS_RAFT_CONTEXT_BYTES_MAX (64u << 10) /* application's part of a change */
+
+/* The kind of an entry is the tag of a union: what its data are. The low half is one of these, the
+ * high half (entries of NORMAL only) the family of the command, 0 to 15, so that several kinds of
+ * commands can live in one log; a state machine skips the families that it does not know. */
 enum bns_raft_kind { BNS_RAFT_NORMAL = 0, BNS_RAFT_NOOP = 1, BNS_RAFT_CONF = 2 };
+#define BNS_RAFT_FAMILY(kind) ((unsigned)(kind) >> 4)
+#define BNS_RAFT_FAMILY_KIND(family) ((uint8_t)((family) << 4 | BNS_RAFT_NORMAL))
+#define BNS_RAFT_FAMILIES 16u
 
 struct bns_raft_entry {
     uint64_t index;
@@ -53,6 +61,27 @@ struct bns_raft_conf {
     uint8_t voters_count;
     uint8_t voters_old_count; /* > 0: joint */
     uint8_t learners_count;
+};
+
+enum bns_raft_change_kind {
+    BNS_RAFT_ADD_VOTER = 1,   /* a new member, or a learner; BNS_E_EXISTS: votes already */
+    BNS_RAFT_ADD_LEARNER = 2, /* a new member; BNS_E_EXISTS: is a member already */
+    BNS_RAFT_PROMOTE = 3, /* a learner; BNS_E_NOTFOUND: no member; BNS_E_EXISTS: votes already */
+    BNS_RAFT_REMOVE = 4   /* BNS_E_NOTFOUND: no member */
+};
+
+struct bns_raft_change {
+    enum bns_raft_change_kind kind;
+    uint64_t id;
+};
+
+/* What an entry of kind CONF holds (raft_conf.c has the encoding). */
+struct bns_raft_conf_entry {
+    struct bns_raft_conf conf; /* joint: a second CONF entry follows, without context */
+    struct bns_raft_change changes[BNS_RAFT_PEERS_MAX]; /* none: the end of a joint configuration,
+                                                         * or the configuration merely stated */
+    size_t changes_count;
+    struct bns_slice context; /* the proposer's bytes; borrowed from the entry */
 };
 
 struct bns_raft_snapmeta {
@@ -73,8 +102,11 @@ enum bns_raft_msg_type {
     BNS_RAFT_MSG_PROPOSE = 9, /* a follower forwards proposals */
     BNS_RAFT_MSG_READ = 10,   /* a follower asks for a read index; read_ctx is its own number */
     BNS_RAFT_MSG_READ_RESP = 11,
-    BNS_RAFT_MSG_SNAPSHOT_RESP = 12 /* the follower has installed (or refused) a snapshot */
+    BNS_RAFT_MSG_SNAPSHOT_RESP = 12, /* the follower has installed (or refused) a snapshot */
+    BNS_RAFT_MSG_TIMEOUT_NOW = 13 /* the leader hands over: campaign now. index, log_term: where its
+                                   * log ends */
 };
+#define BNS_RAFT_MSG_LAST BNS_RAFT_MSG_TIMEOUT_NOW
 
 /* struct bns_raft_msg.flags */
 enum bns_raft_flag {
@@ -82,7 +114,8 @@ enum bns_raft_flag {
     BNS_RAFT_FLAG_TRANSFER =
         2,                   /* vote: asked for by an operator; voters do not cling to a leader */
     BNS_RAFT_FLAG_QUIET = 4, /* heartbeat: only tells the commit index, wants no answer */
-    BNS_RAFT_FLAG_INSTALLING = 8 /* heartbeat answer: a snapshot is being installed here */
+    BNS_RAFT_FLAG_INSTALLING = 8, /* heartbeat answer: a snapshot is being installed here */
+    BNS_RAFT_FLAG_NO_ROOM = 16    /* heartbeat and its answer: the sender's log has no room */
 };
 
 /* On the wire: protobuf, see raft_msg.h. */
@@ -118,7 +151,10 @@ struct bns_raft_config {
     uint32_t mutant; /* planted bug in force (only in builds with BNS_MUTANTS) */
 };
 
-/* What the disk kept. On first start: term 0, snap.index 0, snap.conf = the static members.
+/* What the disk kept. On first start: term 0, snap.index 0, snap.conf = the first voters. The
+ * configuration in force is that of the last CONF entry up to commit, else snap.conf. snap.conf
+ * without voters: a member that joins. It never campaigns, and takes the log or a snapshot of any
+ * leader that sends one, until that tells it of a configuration.
  * Joining log and state machine: when the log does not hold the entry (index, term) that the state
  * machine is at, give the state machine's own meta as snap and no entries; otherwise applied is the
  * state machine's index. */
@@ -136,7 +172,7 @@ enum bns_raft_in_kind {
     BNS_RAFT_IN_PROPOSE,           /* data[data_count]: one NORMAL entry each, all or none, as one
                                     * PERSIST and one APPEND a peer. Leader: appended. Follower:
                                     * forwarded. BNS_E_BUSY: too much uncommitted;
-                                    * BNS_E_NOTLEADER: no leader known */
+                                    * BNS_E_NOTLEADER: no leader known. family: see above */
     BNS_RAFT_IN_READ,              /* cookie: answered by READ_OK or READ_FAIL, once. BNS_E_BUSY */
     BNS_RAFT_IN_STORED,            /* seq: that PERSIST, and all before it, are durable */
     BNS_RAFT_IN_APPLIED,           /* index: everything up to index is applied */
@@ -151,7 +187,29 @@ enum bns_raft_in_kind {
                                     * APPLY goes on behind what was APPLIED (what was handed out
                                     * since comes again); the leader sends another snapshot */
     BNS_RAFT_IN_UNREACHABLE,       /* peer: the connection is down; back to probing */
-    BNS_RAFT_IN_CAMPAIGN           /* election now (tests, transfer) */
+    BNS_RAFT_IN_CAMPAIGN,          /* election now (tests) */
+    BNS_RAFT_IN_CHANGE,            /* changes[changes_count], all or none, each id once; context.
+                                    * Leader: one CONF entry is appended, and in force once it is
+                                    * committed; then its APPLY. More than one voter changed: that
+                                    * one is joint, and the leader ends it with a second CONF entry
+                                    * by itself. No changes:
+                                    * the configuration is stated in the log. BNS_E_NOTLEADER: not
+                                    * the leader; BNS_E_BUSY, try again soon: a change is under
+                                    * way, the leader's first entry is not committed yet, it is
+                                    * handing over, too much is uncommitted; BNS_E_EXISTS,
+                                    * BNS_E_NOTFOUND: see the kinds; BNS_E_INVALID: an id is 0 or
+                                    * named twice, or no voter would be left; BNS_E_TOOBIG: too
+                                    * many members, or too large a context */
+    BNS_RAFT_IN_TRANSFER,          /* peer: hand leadership to that voter; 0: to the best. The
+                                    * leader takes no proposals (BNS_E_BUSY), brings the peer up to
+                                    * date and tells it to campaign; after one election timeout it
+                                    * gives up (status.transferee is 0 again). BNS_OK at once when
+                                    * peer leads already. BNS_E_NOTLEADER; BNS_E_NOTFOUND: no
+                                    * member, or 0 and no other voter was heard of lately;
+                                    * BNS_E_INVALID: a learner; BNS_E_BUSY: under way to another */
+    BNS_RAFT_IN_ROOM               /* ok: whether the log has room on this disk. A leader without
+                                    * room hands over to a voter that has room, at most once an
+                                    * election timeout */
 };
 
 struct bns_raft_in {
@@ -161,7 +219,11 @@ struct bns_raft_in {
     size_t data_count;
     uint64_t cookie, seq, index, peer, term;
     bool ok;
+    uint8_t family; /* PROPOSE */
     const struct bns_raft_snapmeta *snap;
+    const struct bns_raft_change *changes; /* CHANGE */
+    size_t changes_count;
+    struct bns_slice context; /* CHANGE: copied */
 };
 
 enum bns_raft_out_kind {
@@ -206,15 +268,28 @@ struct bns_raft_status {
     uint64_t id, term, vote, leader, commit, applied, first_index, last_index, durable_index;
     uint64_t log_bytes, uncommitted_bytes;
     uint32_t reads_waiting, peers_count;
+    uint64_t conf_index;          /* of the CONF entry in force, or where the log began */
+    uint64_t transferee;          /* leader: handing over to that peer; 0 = no */
+    bool ready;                   /* leader: an entry of its own term is committed */
+    bool joint, conf_pending;     /* conf_pending: not committed */
+    bool voter, learner;          /* of this node, in the configuration in force */
+    bool removed;                 /* a committed change has removed this node */
+    bool no_room, leader_no_room; /* here (IN_ROOM); at the leader, as far as it told */
     struct {
         uint64_t id, match, next;
         uint8_t state; /* 0 probe, 1 replicate, 2 snapshot */
-        bool learner, recent_active;
+        bool learner, recent_active, no_room;
         uint32_t inflight;
     } peers[BNS_RAFT_PEERS_MAX];
 };
 void bns_raft_status(const struct bns_raft *r, struct bns_raft_status *out);
+/* In force: that of the last committed CONF entry. No voters: this node joins. */
 const struct bns_raft_conf *bns_raft_conf(const struct bns_raft *r);
+/* Does the core still send to id? A leader goes on sending to a member that it has removed for five
+ * election timeouts, so that it learns of it: so long its connection is to stay. */
+bool bns_raft_talks_to(const struct bns_raft *r, uint64_t id);
+/* The data of a CONF entry. BNS_E_PROTO. bns_raft_conf_decode() reads the configuration alone. */
+BNS_MUST_CHECK int bns_raft_change_decode(struct bns_slice data, struct bns_raft_conf_entry *out);
 /* Term of an entry in the log or of the snapshot it begins with; 0 when not known. */
 uint64_t bns_raft_term_at(const struct bns_raft *r, uint64_t index);
 

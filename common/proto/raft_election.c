@@ -57,6 +57,9 @@ void raft_become_follower(struct bns_raft *r, uint64_t term, uint64_t leader)
         raft_set_leader(r, 0);
     }
     r->role = BNS_RAFT_FOLLOWER;
+    r->leader_no_room = false;
+    raft_transfer_stop(r);
+    raft_peers_purge(r, true);
     for (size_t i = 0; i < r->peers_count; i++) {
         r->peers[i].vote_want = false;
         r->peers[i].beat = false;

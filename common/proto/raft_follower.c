@@ -31,8 +31,8 @@ int raft_check_append(const struct bns_raft *r, const struct bns_raft_msg *m)
         const struct bns_raft_entry *e = &m->entries[i];
         if (e->index != m->index + 1 + i || e->term < term || e->term > m->term || e->term == 0)
             return BNS_E_PROTO;
-        if (e->kind > BNS_RAFT_NOOP)
-            return BNS_E_PROTO; /* membership is static */
+        if (!raft_kind_valid(e))
+            return BNS_E_PROTO;
         if (e->index <= r->commit && e->index > r->log.snap_index &&
             raft_log_term(&r->log, e->index) != e->term && !BNS_MUTANT(r, 7) && !BNS_MUTANT(r, 8))
             return BNS_E_PROTO; /* contradicts what is committed */
@@ -61,6 +61,7 @@ static void take_entries(struct bns_raft *r, const struct bns_raft_msg *m, size_
         m->index >= r->log.snap_index && m->entries_count > 0) {
         skip = 0;
         raft_log_truncate(&r->log, m->index + 1);
+        raft_conf_truncated(r, m->index + 1);
     }
     for (size_t i = skip; i < m->entries_count; i++) {
         const struct bns_raft_entry *e = &m->entries[i];
@@ -68,8 +69,10 @@ static void take_entries(struct bns_raft *r, const struct bns_raft_msg *m, size_
             if (raft_log_term(&r->log, e->index) == e->term || BNS_MUTANT(r, 7))
                 continue;
             raft_log_truncate(&r->log, e->index);
+            raft_conf_truncated(r, e->index);
         }
         raft_log_append(&r->log, e);
+        raft_conf_appended(r, e);
     }
 }
 
@@ -109,11 +112,14 @@ void raft_recv_heartbeat(struct bns_raft *r, const struct bns_raft_msg *m)
                              .read_ctx = m->read_ctx};
     uint64_t last = raft_log_last(&r->log);
 
+    r->leader_no_room = (m->flags & BNS_RAFT_FLAG_NO_ROOM) != 0;
     raft_commit_to(r, m->commit < last ? m->commit : last);
     if ((m->flags & BNS_RAFT_FLAG_QUIET) != 0)
         return;
     if (r->installing)
         a.flags = BNS_RAFT_FLAG_INSTALLING;
+    if (r->no_room)
+        a.flags |= BNS_RAFT_FLAG_NO_ROOM;
     raft_reply(r, &a);
 }
 
@@ -130,7 +136,7 @@ int raft_snapshot_received(struct bns_raft *r, const struct bns_raft_in *in)
 {
     const struct bns_raft_snapmeta *s = in->snap;
 
-    if (in->peer == r->cfg.id || raft_peer_find(r, in->peer) == NULL)
+    if (in->peer == r->cfg.id || in->peer == 0)
         return BNS_E_PROTO;
     if (s->index == 0 || s->term == 0 || s->term > in->term || s->index > RAFT_NUMBER_MAX)
         return BNS_E_PROTO;
@@ -168,6 +174,7 @@ void raft_installed(struct bns_raft *r, uint64_t index)
     } else {
         raft_log_reset(&r->log, index, term);
         r->commit = index;
+        raft_conf_reset(r, &r->inst);
     }
     if (index > r->applied || BNS_MUTANT(r, 12))
         r->applied = index;
@@ -193,11 +200,11 @@ void raft_install_failed(struct bns_raft *r, uint64_t index)
 
 /* ---- proposals on their way to the leader --------------------------------------------------- */
 
-void raft_forward(struct bns_raft *r, struct bns_rcbuf *data)
+void raft_forward(struct bns_raft *r, uint8_t kind, struct bns_rcbuf *data)
 {
     BNS_ASSERT(r->fwd_count < r->fwd_cap);
-    r->fwd[r->fwd_count++] = (struct bns_raft_entry){
-        .kind = BNS_RAFT_NORMAL, .data = data == NULL ? NULL : bns_rcbuf_get(data)};
+    r->fwd[r->fwd_count++] =
+        (struct bns_raft_entry){.kind = kind, .data = data == NULL ? NULL : bns_rcbuf_get(data)};
     r->fwd_bytes += BNS_RAFT_ENTRY_OVERHEAD + (data == NULL ? 0 : data->len);
 }
 

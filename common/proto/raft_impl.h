@@ -69,6 +69,9 @@ struct raft_remote_read {
 struct raft_peer {
     uint64_t id;
     bool learner;
+    bool leaving; /* no member any more: only told so, until leave_ns */
+    uint64_t leave_ns;
+    bool no_room; /* it told that its log has no room */
     /* candidate */
     uint8_t vote;   /* enum bns_quorum_vote */
     bool vote_want; /* a request is to be sent */
@@ -100,8 +103,13 @@ struct raft_read {
 struct bns_raft {
     const struct bns_alloc *alloc;
     struct bns_raft_config cfg;
-    uint32_t mutant; /* for BNS_MUTANT() */
-    struct bns_raft_conf conf;
+    uint32_t mutant;               /* for BNS_MUTANT() */
+    struct bns_raft_conf conf;     /* in force: of the last committed CONF entry */
+    uint64_t conf_index;           /* ... its index, or where the log began */
+    uint64_t conf_last;            /* the last CONF entry in the log; > commit: one is pending */
+    struct bns_raft_conf cut_conf; /* of the snapshot that the log starts anew behind */
+    struct bns_rcbuf *leave;       /* joint: the data of the entry that ends it, made in time */
+    bool left;                     /* the configuration in force has removed this node */
     struct bns_prng prng;
     uint64_t now_ns;
 
@@ -125,7 +133,8 @@ struct bns_raft {
         uint64_t term, leader;
     } told;
 
-    struct raft_peer peers[BNS_RAFT_PEERS_MAX]; /* all members, this one too, sorted by id */
+    /* all members, this one too, and those that are leaving; sorted by id */
+    struct raft_peer peers[BNS_RAFT_PEERS_MAX];
     size_t peers_count;
     struct raft_peer *self; /* NULL: not a member (yet) */
 
@@ -136,6 +145,13 @@ struct bns_raft {
     bool transfer;        /* candidate: the campaign was ordered */
 
     uint64_t term_start; /* leader: index of its no-op */
+
+    /* leader: handing over */
+    uint64_t transferee;    /* 0 = no */
+    uint64_t transfer_end;  /* given up then */
+    uint64_t transfer_next; /* for want of room: not again before */
+    bool timeout_now;       /* to be told, as soon as it has everything */
+    bool no_room, leader_no_room;
 
     /* reads: [0, reads_ok) are confirmed, then reads_fail have failed, the others wait */
     struct raft_read *reads;
@@ -166,6 +182,8 @@ struct raft_peer *raft_peer_find(struct bns_raft *r, uint64_t id);
 void raft_reply(struct bns_raft *r, const struct bns_raft_msg *m); /* room was reserved */
 void raft_send_init(struct bns_raft *r, struct bns_raft_out *out, uint8_t type, uint64_t to);
 void raft_commit_to(struct bns_raft *r, uint64_t index);
+BNS_MUST_CHECK int raft_reserve(struct bns_raft *r, size_t entries);
+BNS_MUST_CHECK int raft_reserve_forward(struct bns_raft *r, size_t more);
 
 /* raft_election.c */
 void raft_become_follower(struct bns_raft *r, uint64_t term, uint64_t leader);
@@ -200,9 +218,37 @@ void raft_recv_heartbeat(struct bns_raft *r, const struct bns_raft_msg *m);
 BNS_MUST_CHECK int raft_snapshot_received(struct bns_raft *r, const struct bns_raft_in *in);
 void raft_installed(struct bns_raft *r, uint64_t index);
 void raft_install_failed(struct bns_raft *r, uint64_t index);
-void raft_forward(struct bns_raft *r, struct bns_rcbuf *data); /* room was reserved */
+void raft_forward(struct bns_raft *r, uint8_t kind, struct bns_rcbuf *data); /* was reserved */
 bool raft_next_forward(struct bns_raft *r, struct bns_raft_out *out);
 void raft_forward_drop(struct bns_raft *r, size_t n);
+
+/* raft_propose.c */
+BNS_MUST_CHECK int raft_propose(struct bns_raft *r, const struct bns_raft_in *in);
+BNS_MUST_CHECK int raft_check_propose(const struct bns_raft_msg *m);
+void raft_recv_propose(struct bns_raft *r, const struct bns_raft_msg *m);
+uint64_t raft_entry_cost(const struct bns_rcbuf *data);
+uint64_t raft_held_bytes(const struct bns_raft *r);
+
+/* raft_conf.c */
+BNS_MUST_CHECK int raft_conf_boot(struct bns_raft *r); /* log and commit are loaded */
+BNS_MUST_CHECK int raft_conf_reserve(struct bns_raft *r);
+bool raft_kind_valid(const struct bns_raft_entry *e);
+void raft_conf_appended(struct bns_raft *r, const struct bns_raft_entry *e);
+void raft_conf_truncated(struct bns_raft *r, uint64_t from); /* the log was cut from there on */
+void raft_conf_reset(struct bns_raft *r, const struct bns_raft_snapmeta *s);
+void raft_conf_committed(struct bns_raft *r, uint64_t before); /* the commit index moved on */
+void raft_conf_follow_up(struct bns_raft *r); /* leader: ends a joint one; its own removal */
+BNS_MUST_CHECK int raft_change(struct bns_raft *r, const struct bns_raft_in *in);
+void raft_peers_purge(struct bns_raft *r, bool all); /* of those whose time to leave is over */
+bool raft_is_member(const struct bns_raft_conf *c, uint64_t id);
+
+/* raft_transfer.c */
+BNS_MUST_CHECK int raft_transfer_in(struct bns_raft *r, uint64_t peer);
+void raft_transfer_stop(struct bns_raft *r);
+void raft_transfer_timer(struct bns_raft *r);
+void raft_hand_over(struct bns_raft *r); /* a leader that is no voter any more ends */
+void raft_recv_timeout_now(struct bns_raft *r, const struct bns_raft_msg *m);
+bool raft_next_transfer(struct bns_raft *r, struct bns_raft_out *out);
 
 /* raft_read.c */
 void raft_read_add(struct bns_raft *r, uint64_t cookie); /* room was reserved */

@@ -57,7 +57,7 @@ static uint64_t quorum_deadline(const struct bns_raft *r)
 uint64_t raft_leader_deadline(const struct bns_raft *r)
 {
     uint64_t at = quorum_deadline(r);
-    if (r->peers_count > 1 && r->beat_at < at)
+    if (r->peers_count > (r->self != NULL) && r->beat_at < at)
         at = r->beat_at;
     return at;
 }
@@ -69,6 +69,7 @@ void raft_leader_append(struct bns_raft *r, uint8_t kind, struct bns_rcbuf *data
 
     BNS_ASSERT(r->role == BNS_RAFT_LEADER);
     raft_log_append(&r->log, &e);
+    raft_conf_appended(r, &e);
 }
 
 void raft_become_leader(struct bns_raft *r)
@@ -88,6 +89,7 @@ void raft_become_leader(struct bns_raft *r)
                                 .heard_ns = r->now_ns};
     }
     r->beat_at = r->now_ns + r->cfg.heartbeat_ns;
+    r->transfer_next = r->now_ns;
     r->read_done = r->read_round;
     r->term_start = last + 1;
     if (BNS_MUTANT(r, 2)) {
@@ -112,14 +114,28 @@ void raft_leader_timer(struct bns_raft *r)
     }
     if (r->now_ns < r->beat_at)
         return;
+    raft_peers_purge(r, false);
+    raft_transfer_timer(r);
     if (raft_read_round_wanted(r, true))
         r->read_round++; /* the round that answers who came since the last one began */
     beat_all(r);
 }
 
+/* Who counts: the voters. */
+static const struct bns_raft_conf *counted(const struct bns_raft *r, struct bns_raft_conf *all)
+{
+    if (!BNS_MUTANT(r, 47))
+        return &r->conf;
+    *all = r->conf;
+    for (size_t i = 0; i < r->conf.learners_count && all->voters_count < BNS_RAFT_PEERS_MAX; i++)
+        all->voters[all->voters_count++] = r->conf.learners[i];
+    return all;
+}
+
 void raft_maybe_commit(struct bns_raft *r)
 {
-    uint64_t index = bns_quorum_reached(&r->conf, match_of, r);
+    struct bns_raft_conf all;
+    uint64_t index = bns_quorum_reached(counted(r, &all), match_of, r);
 
     if (index > raft_log_last(&r->log) || index <= r->commit)
         return;
@@ -208,6 +224,7 @@ void raft_recv_heartbeat_resp(struct bns_raft *r, struct raft_peer *p, const str
     } else if (p->snap_sent && r->now_ns >= p->snap_wait_ns) {
         probe(p, p->match + 1, false);
     }
+    p->no_room = (m->flags & BNS_RAFT_FLAG_NO_ROOM) != 0;
     p->match_seen = p->match;
     if (m->read_ctx > p->read_ack && m->read_ctx <= r->read_round)
         p->read_ack = m->read_ctx;
@@ -232,9 +249,8 @@ void raft_snapshot_sent(struct bns_raft *r, const struct bns_raft_in *in)
 {
     struct raft_peer *p = raft_peer_find(r, in->peer);
 
-    BNS_ASSERT(p != NULL);
-    if (r->role != BNS_RAFT_LEADER || p->state != RAFT_SNAPSHOT)
-        return;
+    if (p == NULL || r->role != BNS_RAFT_LEADER || p->state != RAFT_SNAPSHOT)
+        return; /* a removed peer's stream may end late */
     if (!in->ok) {
         probe(p, p->match + 1, true);
         return;
@@ -247,8 +263,7 @@ void raft_unreachable(struct bns_raft *r, uint64_t id)
 {
     struct raft_peer *p = raft_peer_find(r, id);
 
-    BNS_ASSERT(p != NULL);
-    if (r->role == BNS_RAFT_LEADER && p->state == RAFT_REPLICATE)
+    if (p != NULL && r->role == BNS_RAFT_LEADER && p->state == RAFT_REPLICATE)
         probe(p, p->match + 1, true);
 }
 
@@ -269,6 +284,8 @@ static bool next_beat(struct bns_raft *r, struct raft_peer *p, struct bns_raft_o
         out->msg.read_ctx = r->read_round;
     else
         out->msg.flags = BNS_RAFT_FLAG_QUIET;
+    if (r->no_room)
+        out->msg.flags |= BNS_RAFT_FLAG_NO_ROOM;
     p->beat = false;
     if (commit > p->commit_sent)
         p->commit_sent = commit;
@@ -361,6 +378,8 @@ bool raft_next_leader(struct bns_raft *r, struct bns_raft_out *out)
         beat_all(r);
         raft_reads_check(r); /* with one voter that was all */
     }
+    if (raft_next_transfer(r, out))
+        return true;
     for (size_t i = 0; i < r->peers_count; i++) {
         struct raft_peer *p = &r->peers[i];
         if (p == r->self)

@@ -10,6 +10,13 @@
  *     uint64 hint_index = 10, hint_term = 11, read_ctx = 12;
  *     repeated Entry entries = 13;  uint32 flags = 15;
  *   }
+ *   message ConfEntry {                     message Change {
+ *     // fields 1 to 3 of Conf                uint32 kind = 1;  // enum bns_raft_change_kind
+ *     bytes context = 4;                      uint64 id = 2;
+ *     repeated Change changes = 5;          }
+ *   }
+ * The data of an entry of kind CONF are a ConfEntry; a reader of Conf reads them, too, and further
+ * fields have room behind.
  * Zero scalars are left out (proto3). Field 14 is reserved. Unknown fields of any wire type are
  * skipped; a known field with a wrong wire type, a number that does not fit, a length beyond the
  * input, more than BNS_RAFT_MSG_ENTRIES_MAX entries: BNS_E_PROTO. An entry without data has none
@@ -175,7 +182,7 @@ static int get_scalar(const struct field *f, struct bns_raft_msg *m)
 
     switch (f->number) {
     case 1:
-        rv = get_small(f, BNS_RAFT_MSG_SNAPSHOT_RESP, &v);
+        rv = get_small(f, BNS_RAFT_MSG_LAST, &v);
         m->type = (uint8_t)v;
         return rv;
     case 2:
@@ -347,4 +354,85 @@ int bns_raft_conf_decode(struct bns_slice in, struct bns_raft_conf *out)
             return rv;
     }
     return bns_raft_conf_valid(out) ? BNS_OK : BNS_E_PROTO;
+}
+
+/* ---- entries of kind CONF ------------------------------------------------------------------- */
+
+int bns_raft_change_encode(const struct bns_alloc *alloc, const struct bns_raft_conf_entry *c,
+                           struct bns_rcbuf **out)
+{
+    struct bns_buf b;
+    uint8_t *p;
+    int rv;
+
+    BNS_ASSERT(c->changes_count <= BNS_RAFT_PEERS_MAX);
+    bns_buf_init(&b, alloc, 2u * BNS_RAFT_CONTEXT_BYTES_MAX);
+    rv = bns_raft_conf_encode(&c->conf, &b);
+    if (rv == BNS_OK)
+        rv = bns_buf_reserve(&b, 24u + c->context.len + c->changes_count * 24u);
+    if (rv != BNS_OK)
+        goto out;
+    p = b.ptr + b.len;
+    if (c->context.len > 0) {
+        p = put_tag(p, 4, WIRE_LEN);
+        p += bns_varint_put(p, c->context.len);
+        memcpy(p, c->context.ptr, c->context.len);
+        p += c->context.len;
+    }
+    for (size_t i = 0; i < c->changes_count; i++) {
+        uint8_t inner[24];
+        uint8_t *q = put_scalar(inner, 1, c->changes[i].kind);
+        q = put_scalar(q, 2, c->changes[i].id);
+        p = put_tag(p, 5, WIRE_LEN);
+        p += bns_varint_put(p, (size_t)(q - inner));
+        memcpy(p, inner, (size_t)(q - inner));
+        p += q - inner;
+    }
+    b.len = (size_t)(p - b.ptr);
+    *out = bns_rcbuf_copy(alloc, bns_buf_slice(&b));
+    rv = *out == NULL ? BNS_E_NOMEM : BNS_OK;
+out:
+    bns_buf_free(&b);
+    return rv;
+}
+
+static int get_change(struct bns_slice in, struct bns_raft_change *out)
+{
+    struct field f;
+    uint64_t kind = 0;
+    int rv = BNS_OK;
+
+    out->id = 0;
+    while (rv == BNS_OK && in.len > 0) {
+        rv = next_field(&in, &f);
+        if (rv == BNS_OK && f.number == 1)
+            rv = get_small(&f, BNS_RAFT_REMOVE, &kind);
+        else if (rv == BNS_OK && f.number == 2)
+            rv = get_small(&f, UINT64_MAX, &out->id);
+    }
+    out->kind = (enum bns_raft_change_kind)kind;
+    return rv == BNS_OK && (kind == 0 || out->id == 0) ? BNS_E_PROTO : rv;
+}
+
+int bns_raft_change_decode(struct bns_slice data, struct bns_raft_conf_entry *out)
+{
+    struct field f;
+    int rv;
+
+    memset(out, 0, sizeof *out);
+    rv = bns_raft_conf_decode(data, &out->conf);
+    while (rv == BNS_OK && data.len > 0) {
+        rv = next_field(&data, &f);
+        if (rv != BNS_OK || (f.number != 4 && f.number != 5))
+            continue;
+        if (f.wire != WIRE_LEN || (f.number == 5 && out->changes_count == BNS_RAFT_PEERS_MAX))
+            rv = BNS_E_PROTO;
+        else if (f.number == 5)
+            rv = get_change(f.bytes, &out->changes[out->changes_count++]);
+        else if (f.bytes.len > BNS_RAFT_CONTEXT_BYTES_MAX)
+            rv = BNS_E_PROTO;
+        else
+            out->context = f.bytes;
+    }
+    return rv;
 }

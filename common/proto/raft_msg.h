@@ -26,6 +26,11 @@ BNS_MUST_CHECK int bns_raft_msg_decode(struct bns_slice in, const struct bns_all
 void bns_raft_msg_free(const struct bns_alloc *alloc, struct bns_raft_msg *m);
 
 BNS_MUST_CHECK int bns_raft_conf_encode(const struct bns_raft_conf *c, struct bns_buf *out);
+/* The data of a CONF entry are a Conf, too: what it does not know it skips. */
 BNS_MUST_CHECK int bns_raft_conf_decode(struct bns_slice in, struct bns_raft_conf *out);
+/* The data of a CONF entry, one reference. BNS_E_NOMEM. */
+BNS_MUST_CHECK int bns_raft_change_encode(const struct bns_alloc *alloc,
+                                          const struct bns_raft_conf_entry *c,
+                                          struct bns_rcbuf **out);
 
 #endif

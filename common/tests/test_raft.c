@@ -296,7 +296,7 @@ static void configurations_and_boot_states_are_checked(void **state)
     } t[] = {
         {"first start", 1, 0, 0, 0, 0, 0, 0, NULL, 0, 1, BNS_OK},
         {"no id", 0, 0, 0, 0, 0, 0, 0, NULL, 0, 1, BNS_E_INVALID},
-        {"no voters", 1, 0, 0, 0, 0, 0, 0, NULL, 0, 0, BNS_E_INVALID},
+        {"no voters: it joins", 1, 0, 0, 0, 0, 0, 0, NULL, 0, 0, BNS_OK},
         {"slow heartbeat", 1, 2000 * MS, 0, 0, 0, 0, 0, NULL, 0, 1, BNS_E_INVALID},
         {"a log", 1, 0, 3, 7, 5, 2, 6, ok, 2, 1, BNS_OK},
         {"a gap", 1, 0, 3, 5, 5, 2, 5, gap, 2, 1, BNS_E_CORRUPT},
@@ -335,11 +335,12 @@ static const struct {
     struct bns_raft_msg m;
 } impossible[] = {
     {"type 0", {.from = 1, .to = 2, .term = 3}},
-    {"type 13", {.type = 13, .from = 1, .to = 2, .term = 3}},
+    {"type 14", {.type = 14, .from = 1, .to = 2, .term = 3}},
     {"for another node", {.type = 7, .from = 1, .to = 3, .term = 3}},
     {"for another group", {.type = 7, .group = 1, .from = 1, .to = 2, .term = 3}},
     {"from ourselves", {.type = 7, .from = 2, .to = 2, .term = 3}},
-    {"from a stranger", {.type = 7, .from = 9, .to = 2, .term = 3}},
+    {"from nobody", {.type = 7, .from = 0, .to = 2, .term = 3}},
+    {"a stranger leads, too", {.type = 7, .from = 9, .to = 2, .term = 3}},
     {"a term beyond reason", {.type = 7, .from = 1, .to = 2, .term = UINT64_MAX}},
     {"an index beyond reason", {.type = 6, .from = 1, .to = 2, .term = 3, .index = ~0ull}},
     {"log term beyond the term", {.type = 5, .from = 1, .to = 2, .term = 3, .log_term = 4}},
@@ -368,7 +369,7 @@ static const struct {
       .log_term = 3,
       .entries = later,
       .entries_count = 1}},
-    {"a change of membership",
+    {"a change of membership without one",
      {.type = 5,
       .from = 1,
       .to = 2,
@@ -422,7 +423,7 @@ static void snapshots_that_make_no_sense_are_refused(void **state)
         int rv;
         bool install;
     } t[] = {
-        {"from a stranger", 9, 1, 7, 3, 3, BNS_E_PROTO, false},
+        {"from nobody", 9, 1, 0, 3, 3, BNS_E_PROTO, false},
         {"from ourselves", 9, 1, 2, 3, 3, BNS_E_PROTO, false},
         {"index 0", 0, 1, 1, 3, 3, BNS_E_PROTO, false},
         {"term 0", 9, 0, 1, 3, 3, BNS_E_PROTO, false},

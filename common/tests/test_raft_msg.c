@@ -208,7 +208,7 @@ static void bad_shapes_are_refused_and_unknown_fields_skipped(void **state)
         {"smallest", "\x08\x07", 2, BNS_OK},
         {"empty", "", 0, BNS_E_PROTO},
         {"type 0", "\x08\x00", 2, BNS_E_PROTO},
-        {"type 13", "\x08\x0d", 2, BNS_E_PROTO},
+        {"type 14", "\x08\x0e", 2, BNS_E_PROTO},
         {"field 0", "\x08\x07\x00\x01", 4, BNS_E_PROTO},
         {"reject 2", "\x08\x07\x48\x02", 4, BNS_E_PROTO},
         {"flags 256", "\x08\x07\x78\x80\x02", 5, BNS_E_PROTO},
