@@ -1,0 +1,299 @@
+/* watch.c - see watch.h.
+ *
+ * One gRPC stream a watch; all streams of a client share its connection. `next` is all there is to
+ * remember: the lowest revision of which no event was told yet. It moves with events, with the
+ * answer that creates a watch "from now", and with progress. Fragments are not asked for: a response
+ * holds whole revisions, so a resumption at `next` neither splits nor repeats one.
+ */
+#include "client/etcd/watch.h"
+
+#include "client/etcd/etcd_int.h"
+
+#define TICK_NS (5 * BNS_SEC)
+#define MISSED_MAX 3u
+
+struct bns_etcd_watch {
+    struct bns_etcd *c;
+    struct bns_etcd_stream *stream; /* NULL: between two */
+    struct bns_timer timer; /* with a stream: the next look at its silence; without: retry */
+    const struct bns_etcd_watch_handler *h;
+    void *arg;
+    Etcdserverpb__WatchCreateRequest req;
+    int64_t next; /* 0: not known yet */
+    unsigned tries, missed;
+    bool trust, created, here; /* created: once; here: on this stream */
+    bool heard, busy, closed, over;
+    uint8_t bytes[]; /* key and end */
+};
+
+static void reopen(struct bns_etcd_watch *w);
+
+static void free_watch(struct bns_etcd_watch *w)
+{
+    bns_timer_stop(w->c->env, &w->timer);
+    if (w->stream != NULL)
+        bns_etcd_stream_close(w->stream);
+    bns_free(w->c->env->alloc, w);
+}
+
+/* A callback has returned: what it has closed goes. */
+static bool gone(struct bns_etcd_watch *w)
+{
+    w->busy = false;
+    if (w->closed)
+        free_watch(w);
+    return w->closed;
+}
+
+static void finish(struct bns_etcd_watch *w, int status, const char *text, int64_t compacted)
+{
+    const struct bns_etcd_watch_handler *h = w->h;
+    void *arg = w->arg;
+
+    w->busy = true; /* a close from inside does no harm */
+    h->on_end(arg, status, text, compacted);
+    free_watch(w);
+}
+
+static void ask(struct bns_etcd_watch *w)
+{
+    Etcdserverpb__WatchRequest req = ETCDSERVERPB__WATCH_REQUEST__INIT;
+    Etcdserverpb__WatchProgressRequest progress = ETCDSERVERPB__WATCH_PROGRESS_REQUEST__INIT;
+
+    req.request_union_case = ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_PROGRESS_REQUEST;
+    req.progress_request = &progress;
+    if (w->stream != NULL) {
+        int rv = bns_etcd_stream_send(w->stream, &req.base);
+        (void)rv; /* if not, the next look asks again */
+    }
+}
+
+static void on_timer(void *arg)
+{
+    struct bns_etcd_watch *w = arg;
+
+    if (w->stream == NULL) {
+        reopen(w);
+        return;
+    }
+    bns_timer_start(w->c->env, &w->timer, bns_now_ns(w->c->env) + TICK_NS);
+    w->missed = w->heard ? 0 : w->missed + 1;
+    if (w->missed >= MISSED_MAX)
+        bns_etcd_stream_suspect(w->stream);
+    else if (!w->heard)
+        ask(w);
+    w->heard = false;
+}
+
+/* ---- what a server says ---------------------------------------------------------------------- */
+
+static int64_t revision_of(const Etcdserverpb__WatchResponse *r)
+{
+    return r->header == NULL ? 0 : r->header->revision;
+}
+
+/* False: the watch is gone. */
+static bool created(struct bns_etcd_watch *w, const Etcdserverpb__WatchResponse *r)
+{
+    w->tries = 0;
+    w->here = true;
+    if (w->next == 0)
+        w->next = revision_of(r) + 1;
+    if (w->created)
+        return true;
+    w->created = true;
+    if (w->h->on_created == NULL)
+        return true;
+    w->busy = true;
+    w->h->on_created(w->arg, revision_of(r));
+    return !gone(w);
+}
+
+/* The token was too old, or a server that does not know it yet: a new one, and again. */
+static bool token_helps(struct bns_etcd_watch *w, const char *reason)
+{
+    return w->c->user != NULL && w->stream != NULL &&
+           strstr(reason, "etcdserver: invalid auth token") != NULL &&
+           bns_etcd_token_bad(w->c, w->stream->token_gen, BNS_GRPC_UNAUTHENTICATED, reason);
+}
+
+static void later(struct bns_etcd_watch *w)
+{
+    bns_timer_start(w->c->env, &w->timer,
+                    bns_now_ns(w->c->env) + bns_etcd_backoff_ns(w->c, ++w->tries));
+}
+
+static void canceled(struct bns_etcd_watch *w, const Etcdserverpb__WatchResponse *r)
+{
+    const char *reason = r->cancel_reason == NULL ? "" : r->cancel_reason;
+
+    if (r->compact_revision > 0) {
+        finish(w, BNS_GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted",
+               r->compact_revision);
+    } else if (token_helps(w, reason)) {
+        bns_etcd_stream_close(w->stream);
+        w->stream = NULL;
+        later(w);
+    } else {
+        finish(w,
+               strstr(reason, "permission denied") != NULL ? BNS_GRPC_PERMISSION_DENIED
+                                                           : BNS_GRPC_CANCELLED,
+               reason[0] == '\0' ? "etcdserver: watch canceled" : reason, 0);
+    }
+}
+
+static void events(struct bns_etcd_watch *w, Etcdserverpb__WatchResponse *r)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->n_events; i++) {
+        const Etcdserverpb__KeyValue *kv = r->events[i]->kv;
+
+        if (kv != NULL && kv->mod_revision >= w->next)
+            r->events[kept++] = r->events[i];
+    }
+    r->n_events = kept;
+    if (kept == 0)
+        return;
+    w->next = r->events[kept - 1]->kv->mod_revision + 1;
+    w->busy = true;
+    w->h->on_events(w->arg, r);
+    (void)gone(w);
+}
+
+static void progress(struct bns_etcd_watch *w, const Etcdserverpb__WatchResponse *r)
+{
+    int64_t revision = revision_of(r);
+
+    if (!w->here || revision + 1 < w->next || (r->watch_id == -1 && !w->trust))
+        return;
+    w->next = revision + 1;
+    if (w->h->on_progress == NULL)
+        return;
+    w->busy = true;
+    w->h->on_progress(w->arg, revision);
+    (void)gone(w);
+}
+
+static void on_message(void *arg, struct bns_slice msg)
+{
+    struct bns_etcd_watch *w = arg;
+    Etcdserverpb__WatchResponse *r;
+    ProtobufCMessage *m;
+    struct bns_arena arena;
+    uint8_t space[2048];
+
+    w->heard = true;
+    bns_arena_init(&arena, w->c->env->alloc, 4u * BNS_ETCD_ANSWER_MAX);
+    bns_arena_lend(&arena, space, sizeof space);
+    if (bns_etcd_unpack(BNS_ETCD_WATCH, msg, &arena, &m) != BNS_OK) {
+        bns_etcd_stream_close(w->stream); /* no memory, or not etcd: once more, later */
+        w->stream = NULL;
+        later(w);
+        bns_arena_free(&arena);
+        return;
+    }
+    r = (void *)m;
+    if (r->canceled)
+        canceled(w, r);
+    else if (r->created)
+        (void)created(w, r);
+    else if (r->n_events > 0)
+        events(w, r);
+    else
+        progress(w, r);
+    bns_arena_free(&arena);
+}
+
+static void on_end(void *arg, int status, const char *text)
+{
+    struct bns_etcd_watch *w = arg;
+    bool once_more = status == BNS_GRPC_UNAVAILABLE || status == BNS_GRPC_INTERNAL ||
+                     status == BNS_GRPC_RESOURCE_EXHAUSTED || status == BNS_GRPC_OK ||
+                     status == BNS_GRPC_DEADLINE_EXCEEDED ||
+                     (status == BNS_GRPC_UNAUTHENTICATED && w->c->user != NULL);
+
+    w->stream = NULL;
+    if (once_more)
+        later(w);
+    else
+        finish(w, status, text, 0);
+}
+
+static const struct bns_etcd_stream_handler handler = {.on_message = on_message, .on_end = on_end};
+
+static void reopen(struct bns_etcd_watch *w)
+{
+    Etcdserverpb__WatchRequest req = ETCDSERVERPB__WATCH_REQUEST__INIT;
+    const struct bns_etcd_stream_options o = {
+        .method = BNS_ETCD_WATCH, .first = &req.base, .handler = &handler, .arg = w};
+
+    w->req.has_start_revision = w->next > 0;
+    w->req.start_revision = w->next;
+    req.request_union_case = ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST;
+    req.create_request = &w->req;
+    w->heard = w->here = false;
+    w->missed = 0;
+    if (bns_etcd_stream_open(w->c, &o, &w->stream) == BNS_OK) {
+        bns_timer_start(w->c->env, &w->timer, bns_now_ns(w->c->env) + TICK_NS);
+    } else {
+        w->stream = NULL;
+        later(w);
+    }
+}
+
+int bns_etcd_watch_open(struct bns_etcd *c, const struct bns_etcd_watch_options *o,
+                        struct bns_etcd_watch **out)
+{
+    static Etcdserverpb__WatchCreateRequest__FilterType filters[] = {
+        ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NOPUT,
+        ETCDSERVERPB__WATCH_CREATE_REQUEST__FILTER_TYPE__NODELETE};
+    struct bns_etcd_watch *w;
+
+    if (c->freed)
+        return BNS_E_SHUTDOWN;
+    w = bns_alloc_zero(c->env->alloc, sizeof *w + o->key.len + o->end.len);
+    if (w == NULL)
+        return BNS_E_NOMEM;
+    w->c = c;
+    w->h = o->handler;
+    w->arg = o->arg;
+    w->next = o->start_revision;
+    w->trust = o->trust_progress;
+    bns_timer_init(&w->timer, on_timer, w);
+    etcdserverpb__watch_create_request__init(&w->req);
+    if (o->key.len > 0)
+        memcpy(w->bytes, o->key.ptr, o->key.len);
+    w->req.has_key = true;
+    w->req.key = (ProtobufCBinaryData){o->key.len, w->bytes};
+    w->req.has_range_end = o->end.len > 0;
+    if (o->end.len > 0)
+        memcpy(w->bytes + o->key.len, o->end.ptr, o->end.len);
+    w->req.range_end = (ProtobufCBinaryData){o->end.len, w->bytes + o->key.len};
+    w->req.has_prev_kv = w->req.prev_kv = o->prev_kv;
+    w->req.has_progress_notify = w->req.progress_notify = o->progress_notify;
+    w->req.n_filters = (size_t)o->no_put + (size_t)o->no_delete;
+    w->req.filters = filters + (o->no_put ? 0 : 1);
+    reopen(w);
+    *out = w;
+    return BNS_OK;
+}
+
+int64_t bns_etcd_watch_next(const struct bns_etcd_watch *w)
+{
+    return w->next;
+}
+
+void bns_etcd_watch_ask(struct bns_etcd_watch *w)
+{
+    ask(w);
+}
+
+void bns_etcd_watch_close(struct bns_etcd_watch *w)
+{
+    if (w == NULL)
+        return;
+    w->closed = true;
+    if (!w->busy)
+        free_watch(w);
+}
