@@ -1,4 +1,4 @@
-/* Goal:   watches of the client lose and repeat nothing, leases live and their loss is told in time.
+/* Goal:   watches of the client lose and repeat nothing; the loss of a lease is told in time.
  * Method: real servers in a simulated world (client_world.h); connections, servers and leaders go
  *         away under streams. */
 #include "client_world.h"

@@ -1,13 +1,13 @@
 /* watch.h - a watch that survives connections, servers and leaders.
  *
  * Promise:   every event of the range from the start revision on, each once, in the order of
- *            revisions, all events of a revision in one callback. When the stream is lost it goes on
- *            at another endpoint with the revision behind the last one told; events that a server
- *            repeats are dropped here.
+ *            revisions, all events of a revision in one callback. When the stream is lost it goes
+ *            on at another endpoint with the revision behind the last one told; events that a
+ *            server repeats are dropped here.
  * Silence:   a stream that says nothing for 5 s is asked for its progress; unanswered for 15 s, its
  *            connection is given up.
- * The end:   only a cancellation by the server ends a watch: compaction (events are lost, status 11,
- *            `compacted` is the oldest revision that can be had), no permission, a bad request.
+ * The end:   only a cancellation by the server ends a watch: compaction (events are lost, status
+ *            11, `compacted` is the oldest revision that can be had), no permission, a bad request.
  * Thread:    the env's loop. Memory: messages are borrowed for the callback. A watch may be closed
  *            in any of its callbacks; the client must not be freed in them.
  */
@@ -19,8 +19,8 @@
 struct bns_etcd_watch;
 
 struct bns_etcd_watch_handler {
-    /* The watch stands at a server, for the first time: events behind `revision` will come (from the
-     * start revision on, if one was given). May be NULL. */
+    /* The watch stands at a server, for the first time: events behind `revision` will come (from
+     * the start revision on, if one was given). May be NULL. */
     void (*on_created)(void *arg, int64_t revision);
     void (*on_events)(void *arg, const Etcdserverpb__WatchResponse *r);
     /* All events up to `revision` have been told. With progress_notify, about every 10 minutes;
@@ -34,8 +34,9 @@ struct bns_etcd_watch_options {
     struct bns_slice key, end; /* [key, end), end of 0 bytes: one key; copied */
     int64_t start_revision;    /* 0: from now */
     bool prev_kv, no_put, no_delete, progress_notify;
-    /* Answers to our own requests for progress count. Old servers may answer too early (etcd before
-     * 3.4.25 and 3.5.8), a resumption would then skip events: only for servers known to be right. */
+    /* Answers to our own requests for progress count. Old servers may answer too early (etcd
+     * before 3.4.25 and 3.5.8), a resumption would skip events: only for servers known to be
+     * right. */
     bool trust_progress;
     const struct bns_etcd_watch_handler *handler; /* borrowed */
     void *arg;
