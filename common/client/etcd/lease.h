@@ -4,8 +4,8 @@
  * so it surely lives until TTL after the moment at which that was *sent*. That moment is what is
  * reckoned with here: when it comes without a newer keepalive acknowledged, the lease counts as
  * lost, and whoever relies on it must stop, even though the server may hold it a little longer.
- * A keepalive goes out every third of the TTL; one that is not answered for as long goes to another
- * endpoint.
+ * A keepalive goes out every third of the TTL; one that is not answered for as long goes to
+ * another endpoint.
  *
  * Thread: the env's loop. A lease may be closed in any of its callbacks, the client not freed.
  * Errors: on_lost comes at most once, last; a server's text, or "the lease was not renewed in time".

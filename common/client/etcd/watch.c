@@ -2,8 +2,8 @@
  *
  * One gRPC stream a watch; all streams of a client share its connection. `next` is all there is to
  * remember: the lowest revision of which no event was told yet. It moves with events, with the
- * answer that creates a watch "from now", and with progress. Fragments are not asked for: a response
- * holds whole revisions, so a resumption at `next` neither splits nor repeats one.
+ * answer that creates a watch "from now", and with progress. Fragments are not asked for: a
+ * response holds whole revisions, so a resumption at `next` neither splits nor repeats one.
  */
 #include "client/etcd/watch.h"
 
