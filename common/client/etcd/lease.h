@@ -8,7 +8,8 @@
  * another endpoint.
  *
  * Thread: the env's loop. A lease may be closed in any of its callbacks, the client not freed.
- * Errors: on_lost comes at most once, last; a server's text, or "the lease was not renewed in time".
+ * Errors: on_lost comes at most once, last, with a server's text or "the lease was not renewed in
+ *         time".
  */
 #ifndef BNS_CLIENT_ETCD_LEASE_H
 #define BNS_CLIENT_ETCD_LEASE_H
