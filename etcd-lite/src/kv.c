@@ -252,6 +252,7 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     etcd_eval_init(&kv->apply.eval, kv);
     bns_buf_init(&kv->compact.cursor, kv->alloc, SIZE_MAX);
     init_metrics(kv);
+    etcd_defrag_init(kv);
     etcd_leases_init(kv);
     etcd_buckets_init(kv);
     rv = etcd_store_open(env, cfg->dir, on_row, kv, &kv->store, &kv->now, err);

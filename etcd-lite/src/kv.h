@@ -133,6 +133,14 @@ enum etcd_op {
 struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t id, enum etcd_op op,
                                        struct bns_slice request);
 
+/* Gives free pages back to the file system, in slices between other work (defrag.c). done runs
+ * once; w is the asker's until then. */
+struct etcd_defrag_wait {
+    struct bns_list node; /* the store's */
+    void (*done)(struct etcd_defrag_wait *w, struct etcd_status why);
+};
+void etcd_kv_defrag(struct etcd_kv *kv, struct etcd_defrag_wait *w);
+
 struct etcd_pending;
 struct etcd_waiter {
     struct bns_hnode node;        /* the store's */

@@ -167,6 +167,14 @@ struct etcd_compaction {
     bool posted;
 };
 
+struct etcd_defrag {
+    bool running, at_end;
+    uint64_t moved, free_bytes, began_ns; /* free: when it began */
+    struct etcd_store_job job;
+    struct bns_list waiting; /* struct etcd_defrag_wait */
+    struct bns_hist *m_seconds;
+};
+
 struct etcd_install {
     bool active;    /* between install_end and its done: no reads */
     bool submitted; /* the store is busy with it */
@@ -227,6 +235,7 @@ struct etcd_kv {
     struct bns_list physical; /* answers that wait for the compaction to end */
     bool pumping;
     struct etcd_compaction compact;
+    struct etcd_defrag defrag;
     struct etcd_install install;
     struct etcd_leases leases;
     struct etcd_buckets buckets;
@@ -287,6 +296,9 @@ void etcd_sm_apply(void *sm, const struct bns_raft_entry *e, size_t n, bns_sm_do
 struct etcd_status etcd_compact_apply(struct etcd_kv *kv, int64_t at);
 void etcd_compact_kick(struct etcd_kv *kv);   /* goes on when nothing stands in the way */
 void etcd_compact_resume(struct etcd_kv *kv); /* what a restart or a snapshot left unfinished */
+
+/* defrag.c */
+void etcd_defrag_init(struct etcd_kv *kv);
 
 /* watch.c: what the store tells the watches */
 BNS_MUST_CHECK int etcd_watch_hub_new(struct etcd_kv *kv);

@@ -40,6 +40,7 @@ static const char *const stmt_sql[ETCD_STMTS] = {
                        "WHERE id = 1",
     [ETCD_STMT_PAGES] = "PRAGMA page_count",
     [ETCD_STMT_FREE] = "PRAGMA freelist_count",
+    [ETCD_STMT_VACUUM] = "PRAGMA incremental_vacuum", /* a page a step */
 };
 
 int etcd_store_path(const struct etcd_store *s, char *dst, const char *name, struct bns_err *err)

@@ -60,6 +60,8 @@ enum etcd_store_kind {
     ETCD_STORE_READ,          /* rows from pos on; a slice: pos < rows_count = submit again */
     ETCD_STORE_SCAN,          /* rows behind (after_main, after_sub), at most rows_cap, in order */
     ETCD_STORE_LEASES,        /* leases behind after_lease, at most leases_cap, by id */
+    ETCD_STORE_VACUUM,        /* fills at most len free pages from the file's end; finished = none
+                               * is left; bytes = by how much the file became shorter */
     ETCD_STORE_CHECKPOINT,    /* all before it is durable; meta = what the disk holds */
     ETCD_STORE_BACKUP_OPEN,   /* backup: a new file */
     ETCD_STORE_BACKUP_STEP,   /* a slice; finished = the file is complete, meta and bytes are set */

@@ -18,6 +18,7 @@ enum etcd_stmt {
     ETCD_STMT_META,
     ETCD_STMT_PAGES,
     ETCD_STMT_FREE,
+    ETCD_STMT_VACUUM,
     ETCD_STMTS
 };
 

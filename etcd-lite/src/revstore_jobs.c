@@ -237,6 +237,22 @@ static int scan_rows(struct etcd_store *s, struct etcd_store_job *j)
     return rv;
 }
 
+static int vacuum(struct etcd_store *s, struct etcd_store_job *j)
+{
+    sqlite3_stmt *st = s->stmt[ETCD_STMT_VACUUM];
+    int rc = SQLITE_ROW;
+    size_t n = 0;
+
+    while (n < j->len && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        n++;
+    sqlite3_reset(st);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return fail(s, j, rc, "vacuum");
+    j->finished = rc == SQLITE_DONE;
+    j->bytes = n * s->page_bytes;
+    return BNS_OK;
+}
+
 /* Failures of these concern one snapshot, not the store. */
 static bool is_snap_job(const struct etcd_store_job *j)
 {
@@ -275,6 +291,9 @@ static int run(struct etcd_store *s, struct etcd_store_job *j)
     case ETCD_STORE_DELETE:
         s->changed = true;
         return delete_rows(s, j);
+    case ETCD_STORE_VACUUM:
+        s->changed = true;
+        return vacuum(s, j);
     case ETCD_STORE_READ:
         return read_rows(s, j);
     case ETCD_STORE_LEASES:

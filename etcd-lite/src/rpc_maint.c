@@ -149,6 +149,46 @@ static void on_hash_kv(struct bns_grpc_call *c, struct bns_slice msg)
     etcd_kv_hash(t->s->kv, r->revision, hashed, t);
 }
 
+/* ---- defragment ----------------------------------------------------------------------------- */
+
+struct defrag {
+    struct etcd_defrag_wait wait;
+    struct etcd_task *t;
+};
+
+static void defragmented(struct etcd_defrag_wait *w, struct etcd_status why)
+{
+    struct etcd_task *t = BNS_CONTAINER(w, struct defrag, wait)->t;
+    struct bns_buf out;
+
+    t->storing = false;
+    if (why.code != 0) {
+        etcd_task_fail(t, why.code, why.text);
+        return;
+    }
+    bns_buf_init(&out, t->s->env->alloc, 256);
+    etcd_task_reply_buf(t, &out, etcd_put_header(t->s, &out));
+}
+
+static void on_defragment(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    struct etcd_server *s = bns_grpc_arg(c);
+    bool ok = etcd_decode(c, &etcdserverpb__defragment_request__descriptor, msg) != NULL;
+    struct etcd_task *t = ok ? etcd_task_new(s, c) : NULL;
+    struct defrag *d;
+
+    if (t == NULL)
+        return;
+    d = bns_arena_alloc(bns_grpc_arena(c), sizeof *d);
+    if (d == NULL) {
+        etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory");
+        return;
+    }
+    *d = (struct defrag){.wait.done = defragmented, .t = t};
+    t->storing = true;
+    etcd_kv_defrag(s->kv, &d->wait);
+}
+
 /* ---- the service ---------------------------------------------------------------------------- */
 
 static void on_tick(void *arg)
@@ -164,6 +204,7 @@ int etcd_maint_service(struct etcd_server *s)
     const struct bns_grpc_method methods[] = {
         {.path = "/etcdserverpb.Maintenance/Alarm", .handler = {.on_message = on_alarm}},
         {.path = "/etcdserverpb.Maintenance/Status", .handler = {.on_message = on_status}},
+        {.path = "/etcdserverpb.Maintenance/Defragment", .handler = {.on_message = on_defragment}},
         {.path = "/etcdserverpb.Maintenance/HashKV", .handler = {.on_message = on_hash_kv}},
     };
     size_t count = sizeof methods / sizeof methods[0];

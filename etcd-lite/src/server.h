@@ -21,7 +21,7 @@
 
 struct etcd_maint {
     struct bns_timer timer; /* a tick a second while the server runs */
-    struct bns_grpc_method methods[3];
+    struct bns_grpc_method methods[4];
 };
 
 struct etcd_server {

@@ -48,6 +48,8 @@ def full_story(c):
     status = json.loads(c.ctl("endpoint", "status", "-w", "json"))[0]["Status"]
     told.append([re.sub(r"\d+", "N", e) for e in status["errors"]])
     tell("compact", str(status["header"]["revision"]))
+    tell("defrag")
+    told[-1] = told[-1][:2]  # it names the endpoint
     tell("put", "small", stdin="v")
     tell("alarm", "disarm")
     tell("alarm", "list")
