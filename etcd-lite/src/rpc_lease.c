@@ -12,7 +12,6 @@
 #include "codec/pb.h"
 #include "server.h"
 
-#define LEASE_COST 64u /* of the quota, as etcd counts it */
 #define STREAM_MAX 64u /* renewals under way; beyond: the client's flow control */
 #define LIST_MAX ((size_t)INT32_MAX)
 
@@ -50,6 +49,15 @@ static int64_t choose_id(struct etcd_server *s)
     return id;
 }
 
+int etcd_lease_grant_request(struct etcd_server *s, int64_t ttl, int64_t *id, struct bns_buf *out)
+{
+    int rv = bns_pb_put_i64(out, 1, ttl > s->lease_ttl_min ? ttl : s->lease_ttl_min);
+
+    if (*id == 0)
+        *id = choose_id(s);
+    return rv == BNS_OK ? bns_pb_put_i64(out, 2, *id) : rv;
+}
+
 static void on_grant(struct bns_grpc_call *c, struct bns_slice msg)
 {
     struct etcd_server *s = bns_grpc_arg(c);
@@ -57,23 +65,23 @@ static void on_grant(struct bns_grpc_call *c, struct bns_slice msg)
         etcd_decode(c, &etcdserverpb__lease_grant_request__descriptor, msg);
     struct etcd_task *t;
     struct bns_buf b;
+    int64_t id;
     int rv;
 
     if (r == NULL)
         return;
+    id = r->id;
     if (r->ttl > ETCD_LEASE_TTL_MAX) {
         bns_grpc_finish(c, BNS_GRPC_OUT_OF_RANGE, ETCD_TEXT_LEASE_TTL, NULL, 0);
         return;
     }
-    if (!etcd_alarm_gate(s, c, LEASE_COST))
+    if (!etcd_alarm_gate(s, c, ETCD_LEASE_COST))
         return;
     t = etcd_task_new(s, c);
     if (t == NULL)
         return;
     bns_buf_init(&b, s->env->alloc, 64);
-    rv = bns_pb_put_i64(&b, 1, r->ttl > s->lease_ttl_min ? r->ttl : s->lease_ttl_min);
-    if (rv == BNS_OK)
-        rv = bns_pb_put_i64(&b, 2, r->id != 0 ? r->id : choose_id(s));
+    rv = etcd_lease_grant_request(s, r->ttl, &id, &b);
     if (rv == BNS_OK)
         etcd_task_propose(t, ETCD_OP_LEASE_GRANT, bns_buf_slice(&b));
     else

@@ -146,6 +146,7 @@ static void on_no_leader(void *arg)
         return;
     end_those(s, false, TEXT_NO_LEADER);
     etcd_lease_no_leader(s);
+    etcd_election_no_leader(s);
 }
 
 void etcd_watch_leader(struct etcd_server *s)

@@ -162,6 +162,10 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
     if (rv == BNS_OK)
         rv = etcd_lease_service(s);
     if (rv == BNS_OK)
+        rv = etcd_lock_service(s);
+    if (rv == BNS_OK)
+        rv = etcd_election_service(s);
+    if (rv == BNS_OK)
         rv = etcd_http_routes(s);
     if (rv != BNS_OK)
         return bns_err_set(err, rv, "cannot make the services: %s", bns_err_default_text(rv));
@@ -206,6 +210,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
     etcd_asks_init(s);
+    etcd_sessions_init(s);
     *out = s;
     rv = etcd_request_ids(s, err);
     if (rv == BNS_OK)
@@ -250,6 +255,7 @@ static void http_drained(void *arg)
 {
     struct etcd_server *s = arg;
 
+    etcd_sessions_abort(s);
     etcd_tasks_abort(s);
     etcd_asks_stop(s);
     bns_timer_stop(s->env, &s->ops_timer);
@@ -274,6 +280,7 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     s->drained_arg = arg;
     etcd_watch_end(s);
     etcd_lease_streams_end(s); /* they have no end of their own */
+    etcd_sessions_stop(s);
     bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
 }
 

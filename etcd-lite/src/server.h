@@ -13,6 +13,7 @@
 #include "kv.h"
 #include "lease_ask.h"
 #include "options.h"
+#include "session_run.h"
 
 /* A planted bug (BNS_MUTANT): ids of requests are used again while an answer may still come. */
 #define ETCD_MUTANT_LATE_ANSWER 30
@@ -50,6 +51,7 @@ struct etcd_server {
     struct bns_list watch_calls; /* rpc_watch.c */
     struct bns_timer leaderless; /* since when there is no leader */
     struct etcd_lease_service lease;
+    struct etcd_lock_service lock;
     int64_t lease_ttl_min;
     bool stopping_asks;
     struct bns_http_route routes[2];
@@ -89,6 +91,10 @@ struct etcd_task {
     const struct etcd_status *instead;   /* of the answer, once the proposal is applied */
     void (*then)(struct etcd_task *op);  /* after the linearizable read */
     void (*start)(struct etcd_task *op); /* the read of the store */
+    /* NULL: the task's answer, or failure, is the call's. Else it is one step of several: what
+     * came of it, once; the task is out of all queues. The answer (status 0) is to be released. */
+    void (*answered)(struct etcd_task *op, struct etcd_answer *a);
+    void (*failed)(struct etcd_task *op, int status, const char *text);
 };
 
 uint64_t etcd_request_id(struct etcd_server *s); /* unique in the cluster; not 0 */
@@ -97,6 +103,9 @@ void etcd_publish(void *arg); /* publish.c; arg: the server */
 
 /* NULL: out of memory, the call has been finished. */
 struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c);
+/* Before each use of a task that is part of something else. */
+void etcd_task_init(struct etcd_task *op, struct etcd_server *s, struct bns_grpc_call *c);
+void etcd_task_drop(struct etcd_task *op); /* out of all queues: nobody is told */
 void etcd_task_fail(struct etcd_task *op, int status, const char *text); /* ends op and call */
 void etcd_task_answer(struct etcd_task *op, struct etcd_answer *a);      /* likewise */
 void etcd_task_reply(struct etcd_task *op, struct bns_slice msg);        /* copies msg; likewise */
@@ -125,6 +134,14 @@ BNS_MUST_CHECK int etcd_lease_service(struct etcd_server *s); /* Lease */
 /* None for three election timeouts: KeepAlive of clients that want to know ends. */
 void etcd_lease_no_leader(struct etcd_server *s);
 void etcd_lease_streams_end(struct etcd_server *s); /* KeepAlive ends with "server stopped" */
+BNS_MUST_CHECK int etcd_lock_service(struct etcd_server *s);     /* v3lockpb.Lock */
+BNS_MUST_CHECK int etcd_election_service(struct etcd_server *s); /* v3electionpb.Election */
+void etcd_election_no_leader(struct etcd_server *s);             /* as etcd_lease_no_leader */
+void etcd_observers_end(struct etcd_server *s);                  /* as etcd_lease_streams_end */
+/* The request of a grant: the TTL raised to the least allowed, an id chosen when it is 0. */
+BNS_MUST_CHECK int etcd_lease_grant_request(struct etcd_server *s, int64_t ttl, int64_t *id,
+                                            struct bns_buf *out);
+#define ETCD_LEASE_COST 64u /* of the quota, as etcd counts it */
 /* Appends field 1, a ResponseHeader as of now. */
 BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);
 

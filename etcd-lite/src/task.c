@@ -89,12 +89,17 @@ struct etcd_task *etcd_task_new(struct etcd_server *s, struct bns_grpc_call *c)
         bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", NULL, 0);
         return NULL;
     }
+    etcd_task_init(t, s, c);
+    return t;
+}
+
+void etcd_task_init(struct etcd_task *t, struct etcd_server *s, struct bns_grpc_call *c)
+{
     *t = (struct etcd_task){.s = s, .call = c};
     bns_list_init(&t->node);
     bns_list_init(&t->read.node);
     bns_list_init(&t->park);
     t->deadline_ns = bns_now_ns(s->env) + s->op_timeout_ns;
-    return t;
 }
 
 static void enlist(struct etcd_task *t)
@@ -109,8 +114,17 @@ static void enlist(struct etcd_task *t)
 void etcd_task_fail(struct etcd_task *t, int status, const char *text)
 {
     detach(t);
+    if (t->failed != NULL) {
+        t->failed(t, status, text);
+        return;
+    }
     bns_counter_add(t->s->m_failed, 1);
     bns_grpc_finish(t->call, status, text, NULL, 0);
+}
+
+void etcd_task_drop(struct etcd_task *t)
+{
+    detach(t);
 }
 
 void etcd_task_reply(struct etcd_task *t, struct bns_slice msg)
@@ -141,6 +155,11 @@ void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
         return;
     }
     detach(t);
+    if (t->answered != NULL) {
+        t->answered(t, a);
+        etcd_tasks_pump(s);
+        return;
+    }
     etcd_answer_header(a, t->s->opt->members.cluster_id, t->s->opt->self->id, t->s->term);
     rv = bns_grpc_send(t->call, a->slices, a->slices_count, a->release, a->release_arg);
     if (rv != BNS_OK)
