@@ -21,7 +21,7 @@
 #define DEPTH_MAX 64u
 
 /* ---- out ------------------------------------------------------------------------------------- */
-static int put_string(struct bns_buf *out, struct bns_slice s)
+int bns_pb_json_string(struct bns_buf *out, struct bns_slice s)
 {
     int rv = bns_buf_byte(out, '"');
 
@@ -114,7 +114,7 @@ static int put_value(struct bns_buf *out, const ProtobufCFieldDescriptor *f, con
         return put_enum(out, f->descriptor, *(const int *)v);
     case PROTOBUF_C_TYPE_STRING: {
         const char *s = *(char *const *)v;
-        return put_string(out, bns_slice_str(s == NULL ? "" : s));
+        return bns_pb_json_string(out, bns_slice_str(s == NULL ? "" : s));
     }
     case PROTOBUF_C_TYPE_BYTES:
         return put_bytes(out, v);

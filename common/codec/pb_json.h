@@ -19,6 +19,9 @@
 /* Appends one JSON object, no blanks. BNS_E_NOMEM, BNS_E_TOOBIG: `out` is unchanged. */
 BNS_MUST_CHECK int bns_pb_to_json(const ProtobufCMessage *msg, struct bns_buf *out);
 
+/* Appends one JSON string. BNS_E_NOMEM, BNS_E_TOOBIG: part of it may be there. */
+BNS_MUST_CHECK int bns_pb_json_string(struct bns_buf *out, struct bns_slice s);
+
 /* BNS_E_TOOBIG: longer than bytes_max or nested deeper than 64. BNS_E_INVALID: not JSON (with the
  * line), or a value that its field cannot hold (with the field's name). BNS_E_NOMEM. An empty input
  * counts as "{}". */

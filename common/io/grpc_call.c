@@ -2,8 +2,10 @@
  *
  * States:  a call is `started` once its method is known and may run, `told` once a function of the
  *          handler was called with it; `finished` when the handler said so; `ended` when on_end ran
- *          (or must not: the handler was never told); detached (s.h == NULL)
+ *          (or must not: the handler was never told); detached (neither s.h nor sink)
  *          when its stream is gone. It is freed when it is finished, ended and detached.
+ * Local:   a call that came another way (grpc_local.h) has a sink instead of a stream; the handler
+ *          sees no difference.
  * Waiting: while the connection is over its byte budget a new call is not started; its input is
  *          held unconsumed. At most BNS_GRPC_HELD_MAX wait, the next are refused (safe to retry).
  * Deadline: status 4 goes out when it passes, whatever the handler does; see grpc.h, "Life".
@@ -15,7 +17,6 @@
 #include <stdio.h>
 
 #define POOL_MAX 256u
-#define MSG_MAX_DEFAULT (4u * 1024 * 1024)
 
 static struct bns_grpc_call *call_of(struct bns_h2_stream *s)
 {
@@ -28,11 +29,16 @@ static struct bns_grpc_conn *conn_of(struct bns_h2 *h)
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
+static bool attached(const struct bns_grpc_call *c)
+{
+    return c->s.h != NULL || c->sink != NULL;
+}
+
 static void maybe_free(struct bns_grpc_call *c)
 {
     struct bns_grpc_server *s = c->server;
 
-    if (c->depth > 0 || !c->ended || !c->finished || c->s.h != NULL)
+    if (c->depth > 0 || !c->ended || !c->finished || attached(c))
         return;
     bns_arena_free(&c->arena);
     if (s != NULL)
@@ -110,17 +116,27 @@ static void send_trailers(struct bns_grpc_call *c)
     bns_h2_kick(c->s.h);
 }
 
-void bns_grpc_call_fail(struct bns_grpc_call *c, int status, const char *text,
-                        enum bns_grpc_end why)
+static void fail_stream(struct bns_grpc_call *c, int status, const char *text)
 {
-    if (c->ended || c->finished || c->s.h == NULL)
-        return;
     bns_h2_stream_clear(&c->s);
     bns_h2_stream_deaf(&c->s);
     if (bns_grpc_trailers(c, status, text, NULL, 0) == BNS_OK)
         send_trailers(c);
     else
         reset(c, NGHTTP2_INTERNAL_ERROR);
+}
+
+void bns_grpc_call_fail(struct bns_grpc_call *c, int status, const char *text,
+                        enum bns_grpc_end why)
+{
+    if (c->ended || c->finished || !attached(c))
+        return;
+    if (c->sink != NULL) {
+        c->status = status;
+        c->sink->finish(c->sink_arg, status, text, true);
+    } else {
+        fail_stream(c, status, text);
+    }
     tell_end(c, why);
     maybe_free(c);
 }
@@ -132,21 +148,17 @@ static void on_deadline(void *arg)
 }
 
 /* ---- the request --------------------------------------------------------------------------- */
-int bns_grpc_call_begin(struct bns_h2 *h, int32_t id)
+struct bns_grpc_call *bns_grpc_call_new(struct bns_grpc_server *s)
 {
-    struct bns_grpc_server *s = conn_of(h)->server;
-    struct bns_grpc_call *c;
+    struct bns_grpc_call *c = s->pool;
 
-    if (s == NULL || h->closing)
-        return BNS_E_SHUTDOWN;
-    c = s->pool;
     if (c != NULL) {
         s->pool = c->next;
         s->pool_count--;
     } else {
         c = bns_alloc(s->env->alloc, sizeof *c);
         if (c == NULL)
-            return BNS_E_NOMEM;
+            return NULL;
     }
     memset(c, 0, offsetof(struct bns_grpc_call, space));
     c->server = s;
@@ -156,8 +168,21 @@ int bns_grpc_call_begin(struct bns_h2 *h, int32_t id)
     bns_arena_init(&c->arena, c->alloc, BNS_GRPC_ARENA_MAX);
     bns_arena_lend(&c->arena, c->space, sizeof c->space);
     bns_timer_init(&c->timer, on_deadline, c);
-    bns_h2_stream_open(&c->s, h, id, MSG_MAX_DEFAULT);
     bns_list_push(&s->calls, &c->node);
+    return c;
+}
+
+int bns_grpc_call_begin(struct bns_h2 *h, int32_t id)
+{
+    struct bns_grpc_server *s = conn_of(h)->server;
+    struct bns_grpc_call *c;
+
+    if (s == NULL || h->closing)
+        return BNS_E_SHUTDOWN;
+    c = bns_grpc_call_new(s);
+    if (c == NULL)
+        return BNS_E_NOMEM;
+    bns_h2_stream_open(&c->s, h, id, BNS_GRPC_MSG_MAX);
     (void)nghttp2_session_set_stream_user_data(h->session, id, &c->s); /* the stream exists */
     return BNS_OK;
 }
@@ -253,6 +278,21 @@ static void refuse_unknown(struct bns_grpc_call *c)
     bns_grpc_call_fail(c, BNS_GRPC_UNIMPLEMENTED, text, BNS_GRPC_END_RESET);
 }
 
+bool bns_grpc_call_prepare(struct bns_grpc_call *c)
+{
+    c->method = bns_grpc_find(c->server, c->path);
+    if (c->method == NULL) {
+        refuse_unknown(c);
+        return false;
+    }
+    c->handler = &c->method->m->handler;
+    c->handler_arg = c->method->m->arg;
+    if (c->bad_md)
+        bns_grpc_call_fail(c, BNS_GRPC_INTERNAL, "malformed grpc-timeout or binary metadata",
+                           BNS_GRPC_END_RESET);
+    return !c->bad_md;
+}
+
 /* Whether one more call of this method is allowed on the connection. */
 static bool stream_allowed(const struct bns_grpc_call *c)
 {
@@ -268,7 +308,7 @@ static bool stream_allowed(const struct bns_grpc_call *c)
     return n < c->method->m->streams_max;
 }
 
-static void start(struct bns_grpc_call *c)
+void bns_grpc_call_run(struct bns_grpc_call *c)
 {
     c->started = true;
     bns_counter_add(c->method->started, 1);
@@ -320,21 +360,11 @@ void bns_grpc_call_headers_end(struct bns_h2_stream *s, nghttp2_headers_category
         refuse_http(c, "415");
         return;
     }
-    c->method = bns_grpc_find(c->server, c->path);
-    if (c->method == NULL) {
-        refuse_unknown(c);
+    if (!bns_grpc_call_prepare(c))
         return;
-    }
-    c->handler = &c->method->m->handler;
-    c->handler_arg = c->method->m->arg;
     if (c->method->m->msg_bytes_max != 0) {
         s->split.bytes_max = c->method->m->msg_bytes_max;
         s->split.body.max = c->method->m->msg_bytes_max;
-    }
-    if (c->bad_md) {
-        bns_grpc_call_fail(c, BNS_GRPC_INTERNAL, "malformed grpc-timeout or binary metadata",
-                           BNS_GRPC_END_RESET);
-        return;
     }
     if (!stream_allowed(c)) {
         bns_grpc_call_fail(c, BNS_GRPC_RESOURCE_EXHAUSTED,
@@ -346,7 +376,7 @@ void bns_grpc_call_headers_end(struct bns_h2_stream *s, nghttp2_headers_category
     if (s->h->over)
         wait_for_room(c);
     else
-        start(c);
+        bns_grpc_call_run(c);
 }
 
 /* ---- events of the stream ------------------------------------------------------------------ */
@@ -445,9 +475,18 @@ void bns_grpc_call_wake(struct bns_h2_stream *s)
             return;
         no_longer_waiting(c);
         s->paused = false;
-        start(c);
+        bns_grpc_call_run(c);
     }
     bns_h2_stream_woken(s);
+}
+
+void bns_grpc_call_detached(struct bns_grpc_call *c, int status, enum bns_grpc_end why)
+{
+    bns_timer_stop(c->env, &c->timer);
+    count(c, status);
+    if (!c->ended)
+        tell_end(c, c->finished ? BNS_GRPC_END_DONE : why);
+    maybe_free(c);
 }
 
 void bns_grpc_call_closed(struct bns_h2_stream *s, uint32_t code)
@@ -459,19 +498,16 @@ void bns_grpc_call_closed(struct bns_h2_stream *s, uint32_t code)
     (void)code;
     no_longer_waiting(c);
     bns_h2_stream_close(s);
-    bns_timer_stop(c->env, &c->timer);
-    count(c, lost ? BNS_GRPC_UNAVAILABLE : BNS_GRPC_CANCELLED);
-    if (!c->ended)
-        tell_end(c, c->finished ? BNS_GRPC_END_DONE
-                    : lost      ? BNS_GRPC_END_CLOSED
-                                : BNS_GRPC_END_RESET);
-    maybe_free(c);
+    bns_grpc_call_detached(c, lost ? BNS_GRPC_UNAVAILABLE : BNS_GRPC_CANCELLED,
+                           lost ? BNS_GRPC_END_CLOSED : BNS_GRPC_END_RESET);
     bns_grpc_conn_idle(conn);
 }
 
 /* ---- what handlers call -------------------------------------------------------------------- */
 bool bns_grpc_over(const struct bns_grpc_call *c)
 {
+    if (c->sink != NULL)
+        return c->server != NULL && c->sink->queued(c->sink_arg) > c->server->cfg.queued_bytes_max;
     return c->s.h != NULL && c->s.h->over;
 }
 
@@ -508,18 +544,22 @@ bool bns_grpc_metadata(const struct bns_grpc_call *c, const char *name, struct b
 void bns_grpc_peer(const struct bns_grpc_call *c, struct bns_net_addr *out)
 {
     *out = (struct bns_net_addr){.port = 0};
-    if (c->s.h != NULL && c->s.h->stream != NULL)
+    if (c->sink != NULL)
+        c->sink->peer(c->sink_arg, out);
+    else if (c->s.h != NULL && c->s.h->stream != NULL)
         bns_stream_peer(c->s.h->stream, out);
 }
 
 size_t bns_grpc_queued(const struct bns_grpc_call *c)
 {
-    return c->s.queued;
+    return c->sink != NULL ? c->sink->queued(c->sink_arg) : c->s.queued;
 }
 
 void bns_grpc_read(struct bns_grpc_call *c, bool on)
 {
-    if (!c->ended && c->s.h != NULL)
+    if (!c->ended && c->sink != NULL)
+        c->sink->read(c->sink_arg, on);
+    else if (!c->ended && c->s.h != NULL)
         bns_h2_stream_read(&c->s, on);
 }
 
@@ -527,9 +567,9 @@ void bns_grpc_read(struct bns_grpc_call *c, bool on)
 static int open_response(struct bns_grpc_call *c)
 {
     BNS_ASSERT(!c->finished);
-    if (c->ended || c->s.h == NULL || c->server == NULL)
+    if (c->ended || !attached(c) || c->server == NULL)
         return BNS_E_OFF;
-    return c->s.submitted ? BNS_OK : bns_grpc_submit_headers(c);
+    return c->sink != NULL || c->s.submitted ? BNS_OK : bns_grpc_submit_headers(c);
 }
 
 int bns_grpc_send(struct bns_grpc_call *c, const struct bns_slice *v, size_t n,
@@ -538,7 +578,8 @@ int bns_grpc_send(struct bns_grpc_call *c, const struct bns_slice *v, size_t n,
     int rv = open_response(c);
 
     if (rv == BNS_OK)
-        rv = bns_h2_stream_send(&c->s, v, n, release, arg);
+        rv = c->sink != NULL ? c->sink->send(c->sink_arg, v, n, release, arg)
+                             : bns_h2_stream_send(&c->s, v, n, release, arg);
     if (rv == BNS_OK)
         bns_counter_add(c->method->sent, 1);
     return rv;
@@ -549,7 +590,7 @@ int bns_grpc_send_copy(struct bns_grpc_call *c, struct bns_slice msg)
     int rv = open_response(c);
 
     if (rv == BNS_OK)
-        rv = bns_h2_stream_copy(&c->s, msg);
+        rv = c->sink != NULL ? bns_grpc_local_copy(c, msg) : bns_h2_stream_copy(&c->s, msg);
     if (rv == BNS_OK)
         bns_counter_add(c->method->sent, 1);
     return rv;
@@ -563,11 +604,16 @@ void bns_grpc_finish(struct bns_grpc_call *c, int status, const char *text,
     BNS_ASSERT(c->started);
     BNS_ASSERT(!c->finished);
     c->finished = true;
-    if (c->ended || c->s.h == NULL) {
+    if (c->ended || !attached(c)) {
         maybe_free(c);
         return;
     }
     bns_timer_stop(c->env, &c->timer);
+    if (c->sink != NULL) {
+        c->status = status;
+        c->sink->finish(c->sink_arg, status, text, false);
+        return;
+    }
     rv = bns_grpc_trailers(c, status, text, trailers, trailers_count);
     if (rv == BNS_OK && status == BNS_GRPC_OK && !c->s.submitted)
         rv = bns_grpc_submit_headers(c);

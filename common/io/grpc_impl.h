@@ -4,6 +4,7 @@
 
 #include "base/hmap.h"
 #include "io/grpc.h"
+#include "io/grpc_local.h"
 #include "io/h2.h"
 
 #define BNS_GRPC_CODES 17
@@ -11,6 +12,7 @@
 #define BNS_GRPC_HELD_MAX 1024u   /* calls not started while a connection is over its budget */
 #define BNS_GRPC_CALLS_MAX 65536u /* open on one connection; further ones may be tried again */
 #define BNS_GRPC_ARENA_MAX ((size_t)256 * 1024 * 1024)
+#define BNS_GRPC_MSG_MAX (4u * 1024 * 1024) /* of a message, where the method says nothing */
 #define BNS_GRPC_HANDSHAKE_NS (10 * BNS_SEC)
 
 /* A method as the server keeps it. */
@@ -47,6 +49,7 @@ struct bns_grpc_server {
     struct bns_list calls; /* all that are not freed */
     struct bns_grpc_call *pool;
     uint32_t pool_count;
+    uint32_t locals; /* calls with a sink */
     /* drain */
     bool draining;
     bool expired; /* the time of the drain is over */
@@ -84,6 +87,9 @@ struct bns_grpc_field {
 
 struct bns_grpc_call {
     struct bns_h2_stream s;         /* first */
+    /* A call without an HTTP/2 stream (s.h is NULL from the start): its answers go here. */
+    const struct bns_grpc_sink *sink;
+    void *sink_arg;
     struct bns_grpc_server *server; /* NULL once the server is freed */
     struct bns_list node;           /* server->calls; in the pool: unused */
     struct bns_grpc_call *next;     /* pool */
@@ -109,6 +115,7 @@ struct bns_grpc_call {
     bool finished;  /* the handler is through */
     bool counted;   /* handled_total */
     bool bad_md;    /* metadata that does not decode */
+    bool local;     /* has, or had, a sink */
     uint32_t messages;
     struct bns_arena arena;
     _Alignas(16) uint8_t space[BNS_GRPC_CALL_INLINE];
@@ -126,6 +133,7 @@ void bns_grpc_conn_idle(struct bns_grpc_conn *c);
 struct bns_grpc_entry *bns_grpc_find(struct bns_grpc_server *s, struct bns_slice path);
 bool bns_grpc_has_service(const struct bns_grpc_server *s, struct bns_slice service);
 void bns_grpc_conn_gone(struct bns_grpc_server *s); /* a connection was freed */
+void bns_grpc_local_gone(struct bns_grpc_server *s); /* a call with a sink was closed */
 void bns_grpc_count(struct bns_grpc_server *s, struct bns_grpc_entry *e, int status);
 
 /* grpc_call.c: functions of the role that concern a call. */
@@ -145,6 +153,15 @@ void bns_grpc_call_closed(struct bns_h2_stream *s, uint32_t code);
 void bns_grpc_call_fail(struct bns_grpc_call *c, int status, const char *text,
                         enum bns_grpc_end why);
 void bns_grpc_call_pool_free(struct bns_grpc_server *s);
+struct bns_grpc_call *bns_grpc_call_new(struct bns_grpc_server *s); /* NULL: no memory */
+/* Looks up c->path; false: refused. Then bns_grpc_call_run(), now or later. */
+bool bns_grpc_call_prepare(struct bns_grpc_call *c);
+void bns_grpc_call_run(struct bns_grpc_call *c);
+/* The transport is gone: tells the handler, and frees the call when that is through with it. */
+void bns_grpc_call_detached(struct bns_grpc_call *c, int status, enum bns_grpc_end why);
+
+/* grpc_local.c */
+BNS_MUST_CHECK int bns_grpc_local_copy(struct bns_grpc_call *c, struct bns_slice msg);
 
 /* grpc_reply.c: what the server says at the end of a call. */
 /* Builds c->trailers in the arena; text and md are copied. BNS_E_NOMEM. */

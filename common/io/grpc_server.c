@@ -272,8 +272,16 @@ void bns_grpc_conn_gone(struct bns_grpc_server *s)
     BNS_ASSERT(s->conns_count > 0);
     s->conns_count--;
     bns_gauge_set(s->conns_gauge, (double)s->conns_count);
-    if (s->draining && s->conns_count == 0)
+    if (s->draining && s->conns_count + s->locals == 0)
         drained(s);
+}
+
+void bns_grpc_local_gone(struct bns_grpc_server *s)
+{
+    BNS_ASSERT(s->locals > 0);
+    s->locals--;
+    if (s->draining && s->conns_count + s->locals == 0)
+        bns_timer_start(s->env, &s->drain_timer, bns_now_ns(s->env));
 }
 
 static void abort_conns(struct bns_grpc_server *s)
@@ -290,11 +298,27 @@ static void fail_call(struct bns_grpc_server *s, struct bns_h2_stream *stream)
                        BNS_GRPC_END_CLOSED);
 }
 
+/* Those with a sink; it closes them later. A handler may end other calls in its on_end: so the list
+ * is looked at from its start each time. */
+static void fail_locals(struct bns_grpc_server *s, const char *text)
+{
+    struct bns_list *n = s->calls.next;
+
+    while (n != &s->calls) {
+        struct bns_grpc_call *c = BNS_CONTAINER(n, struct bns_grpc_call, node);
+        bool open = c->sink != NULL && !c->ended && !c->finished;
+
+        if (open)
+            bns_grpc_call_fail(c, BNS_GRPC_UNAVAILABLE, text, BNS_GRPC_END_CLOSED);
+        n = open ? s->calls.next : n->next;
+    }
+}
+
 static void on_drain_timer(void *arg)
 {
     struct bns_grpc_server *s = arg;
 
-    if (s->conns_count == 0) {
+    if (s->conns_count + s->locals == 0) {
         drained(s);
         return;
     }
@@ -303,6 +327,7 @@ static void on_drain_timer(void *arg)
         return;
     }
     s->expired = true;
+    fail_locals(s, s->drain_text);
     BNS_LIST_EACH(n, &s->conns)
     {
         struct bns_grpc_conn *c = BNS_CONTAINER(n, struct bns_grpc_conn, node);
@@ -330,7 +355,8 @@ void bns_grpc_server_drain(struct bns_grpc_server *s, const char *status_text, u
     {
         bns_grpc_conn_drain(BNS_CONTAINER(n, struct bns_grpc_conn, node));
     }
-    bns_timer_start(s->env, &s->drain_timer, s->conns_count == 0 ? now : now + timeout_ns);
+    bns_timer_start(s->env, &s->drain_timer,
+                    s->conns_count + s->locals == 0 ? now : now + timeout_ns);
 }
 
 void bns_grpc_server_free(struct bns_grpc_server *s)
@@ -341,6 +367,7 @@ void bns_grpc_server_free(struct bns_grpc_server *s)
         return;
     close_listeners(s);
     bns_timer_stop(s->env, &s->drain_timer);
+    fail_locals(s, "the server was closed");
     while ((n = bns_list_pop(&s->calls)) != NULL)
         BNS_CONTAINER(n, struct bns_grpc_call, node)->server = NULL;
     while ((n = bns_list_pop(&s->conns)) != NULL) {

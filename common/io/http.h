@@ -24,6 +24,10 @@ struct bns_http_config {
     uint32_t connections_max;            /* 0 = 4,096; more are reset */
     uint64_t head_ns, idle_ns, stall_ns; /* 0 = 10 s, 60 s, 30 s */
     const char *server_name;             /* the Server header; NULL = none */
+    /* Sees each request before its handler: may set headers of the answer, or answer, then true.
+     * NULL: none. */
+    bool (*before)(void *arg, struct bns_http_req *q);
+    void *before_arg;
 };
 
 typedef void bns_http_fn(void *arg, struct bns_http_req *q);
@@ -68,6 +72,9 @@ struct bns_slice bns_http_path(const struct bns_http_req *q); /* still encoded, 
 struct bns_slice bns_http_query(const struct bns_http_req *q); /* behind the '?', still encoded */
 /* name in lower case; the first of that name. */
 bool bns_http_header(const struct bns_http_req *q, const char *name, struct bns_slice *out);
+/* All of them, as they came: names in any case. */
+const struct bns_http1_header *bns_http_headers(const struct bns_http_req *q, size_t *count);
+bool bns_http_secure(const struct bns_http_req *q); /* over TLS */
 /* The decoded value of the first query parameter of that name, appended to out with no NUL.
  * BNS_E_NOTFOUND, BNS_E_INVALID, BNS_E_NOMEM, BNS_E_TOOBIG. */
 BNS_MUST_CHECK int bns_http_param(const struct bns_http_req *q, const char *name,

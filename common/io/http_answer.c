@@ -33,6 +33,17 @@ bool bns_http_header(const struct bns_http_req *q, const char *name, struct bns_
     return bns_http1_find(&q->parser.head, name, out);
 }
 
+const struct bns_http1_header *bns_http_headers(const struct bns_http_req *q, size_t *count)
+{
+    *count = q->parser.head.headers_count;
+    return q->parser.head.headers;
+}
+
+bool bns_http_secure(const struct bns_http_req *q)
+{
+    return q->c != NULL && bns_tls_is(q->c->stream);
+}
+
 int bns_http_param(const struct bns_http_req *q, const char *name, struct bns_buf *out)
 {
     struct bns_slice rest = q->query, n, v;

@@ -142,6 +142,15 @@ static void refuse(struct bns_http_req *q, int status, const char *why)
     bns_http_reply_text(q, status, text);
 }
 
+static void handle(struct bns_http_conn *c, struct bns_http_req *q)
+{
+    const struct bns_http_config *cfg = &c->s->cfg;
+
+    q->handled = true;
+    if (cfg->before == NULL || !cfg->before(cfg->before_arg, q))
+        q->route->fn(q->route->arg, q);
+}
+
 static void got_head(struct bns_http_conn *c, struct bns_http_req *q,
                      const struct bns_http1_head *h)
 {
@@ -164,10 +173,8 @@ static void got_head(struct bns_http_conn *c, struct bns_http_req *q,
         if (bns_stream_write(c->stream, &go, 1, NULL, NULL) == BNS_OK)
             c->sent += go.len;
     }
-    if (q->route->stream) {
-        q->handled = true;
-        q->route->fn(q->route->arg, q);
-    }
+    if (q->route->stream)
+        handle(c, q);
 }
 
 static void got_data(struct bns_http_conn *c, struct bns_http_req *q, struct bns_slice data)
@@ -181,12 +188,11 @@ static void got_data(struct bns_http_conn *c, struct bns_http_req *q, struct bns
     }
 }
 
-static void got_end(struct bns_http_req *q)
+static void got_end(struct bns_http_conn *c, struct bns_http_req *q)
 {
     q->body_done = true;
     if (!q->route->stream) {
-        q->handled = true;
-        q->route->fn(q->route->arg, q);
+        handle(c, q);
     } else if (q->on_body != NULL) {
         q->on_body(q->on_body_arg, bns_slice(NULL, 0));
     }
@@ -233,7 +239,7 @@ static void step(struct bns_http_conn *c, struct bns_http_req *q, struct bns_sli
     else if (ev.kind == BNS_HTTP1_DATA)
         got_data(c, q, ev.data);
     else
-        got_end(q);
+        got_end(c, q);
 }
 
 /* Returns what must wait. */

@@ -94,6 +94,8 @@ BNS_MUST_CHECK int bns_tls_connect(struct bns_env *env, struct bns_tls *t,
  * none, or a plain stream. */
 bool bns_tls_peer_cn(const struct bns_stream *s, char *out, size_t out_len);
 
+bool bns_tls_is(const struct bns_stream *s); /* not a plain stream */
+
 /* For servers in plain text: is this the begin of a TLS handshake? Then counts it and logs what to
  * do, once a second (*log_ns is the caller's, 0 at first); the caller closes. */
 bool bns_tls_misdirected(struct bns_env *env, const struct bns_stream *s, struct bns_slice data,

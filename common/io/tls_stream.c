@@ -635,13 +635,18 @@ struct bns_tls_stream *bns_tls_stream_new(struct bns_tls *t)
     return s;
 }
 
+bool bns_tls_is(const struct bns_stream *base)
+{
+    return base->ops == &tls_ops;
+}
+
 bool bns_tls_peer_cn(const struct bns_stream *base, char *out, size_t out_len)
 {
     const struct bns_tls_stream *s = (const struct bns_tls_stream *)(const void *)base;
     X509 *c;
     int len;
 
-    if (base->ops != &tls_ops || s->ssl == NULL || SSL_get_verify_mode(s->ssl) == SSL_VERIFY_NONE)
+    if (!bns_tls_is(base) || s->ssl == NULL || SSL_get_verify_mode(s->ssl) == SSL_VERIFY_NONE)
         return false;
     c = SSL_get0_peer_certificate(s->ssl);
     if (c == NULL || out_len > INT32_MAX)

@@ -17,6 +17,7 @@ struct etcd_options {
     const char *listen_peer_urls, *initial_advertise_peer_urls;
     const char *initial_cluster, *initial_cluster_token, *initial_cluster_state;
     const char *log_level, *log_format, *ports_file, *config_file;
+    const char *cors, *host_whitelist; /* separated by commas */
     uint64_t heartbeat_ms, election_ms;
     uint64_t snapshot_count;
     uint64_t watch_progress_ns; /* between two progress notices of a watch */

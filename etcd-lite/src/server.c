@@ -145,10 +145,11 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
 {
     struct bns_grpc_config gc = {
         .streams_max = (uint32_t)s->opt->streams_max, .on_http1 = on_http1, .arg = s};
+    struct bns_http_config hc = {.before = etcd_gateway_before, .before_arg = s};
     int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
 
     if (rv == BNS_OK)
-        rv = bns_http_server_new(s->env, NULL, &s->http);
+        rv = bns_http_server_new(s->env, &hc, &s->http);
     if (rv == BNS_OK)
         rv = etcd_metrics_init(s);
     if (rv == BNS_OK)
@@ -167,6 +168,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
         rv = etcd_election_service(s);
     if (rv == BNS_OK)
         rv = etcd_http_routes(s);
+    if (rv == BNS_OK)
+        rv = etcd_gateway_routes(s);
     if (rv != BNS_OK)
         return bns_err_set(err, rv, "cannot make the services: %s", bns_err_default_text(rv));
     return BNS_OK;
@@ -290,6 +293,7 @@ void etcd_server_free(struct etcd_server *s)
         return;
     bns_grpc_server_free(s->grpc);
     bns_http_server_free(s->http);
+    bns_grpc_gateway_free(s->gateway.json);
     etcd_kv_close(s->kv);
     etcd_secure_free(&s->secure);
     bns_free(s->env->alloc, s);

@@ -8,6 +8,7 @@
 #include "alarm.h"
 #include "app/admin.h"
 #include "app/raft_node.h"
+#include "gateway.h"
 #include "io/grpc.h"
 #include "io/http.h"
 #include "kv.h"
@@ -56,6 +57,7 @@ struct etcd_server {
     bool stopping_asks;
     struct bns_http_route routes[2];
     struct bns_admin admin;
+    struct etcd_gateway gateway;
     uint16_t client_port;
     void (*on_serving)(void *arg); /* once, when the first leader is known */
     void *on_serving_arg;
