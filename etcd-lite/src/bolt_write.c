@@ -5,9 +5,9 @@
  *   page     u64 id, u16 flags (1 branch, 2 leaf, 4 meta, 16 freelist), u16 count, u32 overflow,
  *            then `count` elements, then what they point at
  *   meta     (pages 0 and 1; the valid one with the higher txid counts) u32 magic, u32 version 2,
- *            u32 page size, u32 flags, u64 root page, u64 sequence, u64 freelist page (all ones: not
- *            stored, found by walking the tree, as etcd has it), u64 pages in use, u64 txid, u64
- *            FNV-1a of these 56 bytes
+ *            u32 page size, u32 flags, u64 root page, u64 sequence, u64 freelist page (all ones:
+ *            not stored, found by walking the tree, as etcd has it), u64 pages in use, u64 txid,
+ *            u64 FNV-1a of these 56 bytes
  *   leaf     u32 flags (1: the value is a bucket), u32 pos (counted from the element itself), u32
  *            key bytes, u32 value bytes; the value follows the key
  *   branch   u32 pos, u32 key bytes, u64 page; the key is the first one below that page

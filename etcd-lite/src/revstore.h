@@ -66,6 +66,8 @@ enum etcd_store_kind {
     ETCD_STORE_BACKUP_OPEN,   /* backup: a new file */
     ETCD_STORE_BACKUP_STEP,   /* a slice; finished = the file is complete, meta and bytes are set */
     ETCD_STORE_BACKUP_READ,   /* off, len into buf */
+    ETCD_STORE_BACKUP_BOLT,   /* a slice: the complete file becomes one of bbolt's; finished: bytes */
+    ETCD_STORE_BACKUP_BLOB,   /* the next len bytes of that into buf, or at the end the digest */
     ETCD_STORE_BACKUP_CLOSE,  /* removes the file */
     ETCD_STORE_INSTALL_OPEN,  /* truncates install.db */
     ETCD_STORE_INSTALL_WRITE, /* off, data */
@@ -90,6 +92,7 @@ struct etcd_store_job {
     int64_t after_main;
     uint32_t after_sub;
     struct etcd_backup *backup;
+    const struct bns_raft_conf *conf; /* BACKUP_BOLT: who votes, when the store does not say */
     uint64_t off, bytes;
     struct bns_slice data;
     uint8_t *buf;

@@ -43,6 +43,17 @@ struct etcd_store {
     struct bns_err bad_err;
 };
 
+/* An outgoing snapshot: first the copy, then the file that it is read from. */
+struct etcd_backup {
+    struct bns_list node; /* the store's */
+    char name[32];
+    sqlite3 *db;
+    sqlite3_backup *copy;
+    struct bns_file *file;
+    struct etcd_export *bolt; /* of one for clients: bolt_export.h */
+    bool exported;
+};
+
 /* revstore.c */
 BNS_MUST_CHECK int etcd_store_path(const struct etcd_store *s, char *dst, const char *name,
                                    struct bns_err *err);

@@ -14,15 +14,9 @@
 
 #include <stdio.h>
 
-#define SLICE_PAGES 64 /* 256 KiB a job */
+#include "bolt_export.h"
 
-struct etcd_backup {
-    struct bns_list node; /* the store's */
-    char name[32];
-    sqlite3 *db;
-    sqlite3_backup *copy;
-    struct bns_file *file;
-};
+#define SLICE_PAGES 64 /* 256 KiB a job */
 
 static int copy_error(struct etcd_backup *b, int rc, struct bns_err *err)
 {
@@ -33,13 +27,14 @@ static void backup_free(struct etcd_store *s, struct etcd_backup *b)
 {
     char path[BNS_PATH_MAX];
 
+    etcd_export_free(b->bolt);
     if (b->copy != NULL)
         sqlite3_backup_finish(b->copy);
     if (b->db != NULL)
         sqlite3_close(b->db);
     bns_file_close(b->file);
     bns_list_del(&b->node);
-    if (etcd_store_path(s, path, b->name, NULL) == BNS_OK &&
+    if (!b->exported && etcd_store_path(s, path, b->name, NULL) == BNS_OK &&
         bns_vfs_remove(s->vfs, path, NULL) != BNS_OK)
         path[0] = 0; /* left for the next open, which removes it */
     bns_free(s->alloc, b);
@@ -117,6 +112,49 @@ static int backup_read(struct etcd_store_job *j)
     int rv = bns_file_read_at(j->backup->file, j->off, j->buf, j->len, &got, &j->err);
 
     j->len = got;
+    return rv;
+}
+
+/* ---- for clients ---------------------------------------------------------------------------- */
+
+static int bolt_begin(struct etcd_store *s, struct etcd_store_job *j)
+{
+    struct etcd_backup *b = j->backup;
+    char path[BNS_PATH_MAX], name[48];
+    int rv;
+
+    bns_file_close(b->file);
+    b->file = NULL;
+    (void)snprintf(name, sizeof name, "%s.bolt", b->name); /* b->name is shorter */
+    rv = etcd_store_path(s, path, name, &j->err);
+    if (rv == BNS_OK)
+        rv = etcd_store_db_open(s, b->name, &b->db, &j->err);
+    if (rv == BNS_OK)
+        rv = etcd_export_new(s->vfs, s->alloc, path, b->db, j->conf, &b->bolt, &j->err);
+    return rv;
+}
+
+/* The copy is turned over; then it goes. */
+static int bolt_step(struct etcd_store *s, struct etcd_store_job *j)
+{
+    struct etcd_backup *b = j->backup;
+    char path[BNS_PATH_MAX];
+    bool finished = false;
+    int rv = b->bolt == NULL ? bolt_begin(s, j) : BNS_OK;
+
+    if (rv == BNS_OK)
+        rv = etcd_export_step(b->bolt, &finished, &j->err);
+    if (rv != BNS_OK || !finished)
+        return rv;
+    if (sqlite3_close(b->db) != SQLITE_OK)
+        BNS_ASSERT(false);
+    b->db = NULL;
+    rv = etcd_store_path(s, path, b->name, &j->err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_remove(s->vfs, path, &j->err);
+    b->exported = rv == BNS_OK;
+    j->bytes = etcd_export_bytes(b->bolt);
+    j->finished = rv == BNS_OK;
     return rv;
 }
 
@@ -244,6 +282,10 @@ int etcd_store_snap_job(struct etcd_store *s, struct etcd_store_job *j)
         return backup_step(s, j);
     case ETCD_STORE_BACKUP_READ:
         return backup_read(j);
+    case ETCD_STORE_BACKUP_BOLT:
+        return bolt_step(s, j);
+    case ETCD_STORE_BACKUP_BLOB:
+        return etcd_export_read(j->backup->bolt, j->buf, &j->len, &j->err);
     case ETCD_STORE_BACKUP_CLOSE:
         backup_free(s, j->backup);
         return BNS_OK;

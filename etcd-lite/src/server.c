@@ -167,6 +167,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
     if (rv == BNS_OK)
         rv = etcd_election_service(s);
     if (rv == BNS_OK)
+        rv = etcd_snapshot_service(s);
+    if (rv == BNS_OK)
         rv = etcd_http_routes(s);
     if (rv == BNS_OK)
         rv = etcd_gateway_routes(s);
@@ -210,6 +212,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     bns_timer_init(&s->ops_timer, etcd_tasks_timer, s);
     bns_list_init(&s->parked);
     bns_list_init(&s->watch_calls);
+    bns_list_init(&s->snapshots);
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
     etcd_asks_init(s);
@@ -282,6 +285,7 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     s->drained = done;
     s->drained_arg = arg;
     etcd_watch_end(s);
+    etcd_snapshots_end(s);
     etcd_lease_streams_end(s); /* they have no end of their own */
     etcd_sessions_stop(s);
     bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);

@@ -50,6 +50,9 @@ struct etcd_server {
         uint64_t refused_cost; /* the dearest write that NOSPACE was raised for */
     } alarm;
     struct bns_list watch_calls; /* rpc_watch.c */
+    struct bns_grpc_method snapshot_methods[1];
+    struct bns_list snapshots; /* rpc_snapshot.c */
+    size_t snapshots_count;
     struct bns_timer leaderless; /* since when there is no leader */
     struct etcd_lease_service lease;
     struct etcd_lock_service lock;
@@ -144,6 +147,8 @@ void etcd_observers_end(struct etcd_server *s);                  /* as etcd_leas
 BNS_MUST_CHECK int etcd_lease_grant_request(struct etcd_server *s, int64_t ttl, int64_t *id,
                                             struct bns_buf *out);
 #define ETCD_LEASE_COST 64u /* of the quota, as etcd counts it */
+BNS_MUST_CHECK int etcd_snapshot_service(struct etcd_server *s); /* Maintenance.Snapshot */
+void etcd_snapshots_end(struct etcd_server *s);                  /* all calls: the server stops */
 /* Appends field 1, a ResponseHeader as of now. */
 BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);
 
