@@ -12,9 +12,9 @@
  *
  * Decoded from files that etcd 3.4.23 and 3.6.4 wrote.
  *
- * bbolt wants rows in order. Those of keys lie in order; the small tables (kv_bucket.c) lie by slot,
- * so they are first copied into a table `b` of the copy, by (bucket, key). Every step is a bounded
- * number of rows of one query.
+ * bbolt wants rows in order. Those of keys lie in order; the small tables (kv_bucket.c) lie by
+ * slot, so they are first copied into a table `b` of the copy, by (bucket, key). Every step is a
+ * bounded number of rows of one query.
  */
 #include "bolt_export.h"
 

@@ -1,6 +1,8 @@
 /* bolt_kv.c - see bolt_kv.h: one job of the store's worker after the other.
  *
- *   BACKUP_OPEN, BACKUP_STEP ... -> a copy     BACKUP_BOLT ... -> the file     BACKUP_BLOB ... -> bytes
+ *   BACKUP_OPEN, BACKUP_STEP ... -> a copy
+ *   BACKUP_BOLT ... -> the file
+ *   BACKUP_BLOB ... -> its bytes, and the digest
  *
  * Every job is a slice; writes, reads and compactions get their turns between two of them.
  */

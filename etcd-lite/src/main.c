@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "app/daemon.h"
+#include "restore.h"
 #include "server.h"
 
 struct app {
@@ -90,6 +91,8 @@ int main(int argc, char **argv)
     struct bns_daemon_config cfg = {.program = "etcd-lite"};
     int code = 0;
 
+    if (argc > 1 && strcmp(argv[1], "snapshot") == 0)
+        return etcd_snapshot_main(argc - 1, argv + 1);
     bns_arena_init(&arena, bns_alloc_libc(), 1024 * 1024);
     if (etcd_options_read(&a.opt, &arena, argc, argv, environ, &code) == ETCD_RUN) {
         cfg.data_dir = a.opt.data_dir;

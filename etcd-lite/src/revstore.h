@@ -66,7 +66,7 @@ enum etcd_store_kind {
     ETCD_STORE_BACKUP_OPEN,   /* backup: a new file */
     ETCD_STORE_BACKUP_STEP,   /* a slice; finished = the file is complete, meta and bytes are set */
     ETCD_STORE_BACKUP_READ,   /* off, len into buf */
-    ETCD_STORE_BACKUP_BOLT,   /* a slice: the complete file becomes one of bbolt's; finished: bytes */
+    ETCD_STORE_BACKUP_BOLT,   /* a slice: what is complete becomes bbolt's; finished: bytes */
     ETCD_STORE_BACKUP_BLOB,   /* the next len bytes of that into buf, or at the end the digest */
     ETCD_STORE_BACKUP_CLOSE,  /* removes the file */
     ETCD_STORE_INSTALL_OPEN,  /* truncates install.db */
