@@ -39,9 +39,10 @@
  *
  * Removed. A leader stops sending to who is no member, and so would never tell a removed follower
  *   that its removal is committed. It goes on sending for five election timeouts (`leaving`). A
- *   removed leader leads until the entry is committed, then it steps down and tells the most
- *   advanced voter to campaign. A removed node that was not told keeps asking for pre-votes: nobody
- *   changes a term for that, and who hears from a leader does not answer at all.
+ *   removed leader leads until the entry is committed, then it hands over (raft_transfer.c). A
+ *   removed node that was not told keeps asking for pre-votes: nobody changes a term for that, and
+ *   who hears from a leader does not answer at all.
+ *   raft_learn_commit() is what lets the others go on when it is the removed one that is ahead.
  *
  * Strangers. A node may get its new leader's append before it knows that it is a member, or be
  *   asked for its vote by a member that it does not know of (thesis 4.1): votes, appends and
@@ -204,6 +205,25 @@ void raft_conf_appended(struct bns_raft *r, const struct bns_raft_entry *e)
 {
     if (e->kind == BNS_RAFT_CONF)
         r->conf_last = e->index;
+}
+
+/* A leader that commits its own removal and dies leaves a log that may be longer than that of its
+ * successors. They ask for its vote as long as they do not know that it is out, and it can neither
+ * grant it nor lead. So vote requests and answers tell the commit index and its term: who has that
+ * entry has the same log up to it (log matching), and knows now that it is committed. Taken only
+ * when a change is pending here; otherwise the next leader tells soon enough. */
+void raft_tell_commit(const struct bns_raft *r, struct bns_raft_msg *m)
+{
+    m->commit = r->commit;
+    m->hint_term = raft_log_term(&r->log, r->commit);
+}
+
+void raft_learn_commit(struct bns_raft *r, const struct bns_raft_msg *m)
+{
+    if (r->conf_last <= r->commit || m->commit <= r->commit || r->role == BNS_RAFT_LEADER)
+        return;
+    if (m->commit <= raft_log_last(&r->log) && raft_log_term(&r->log, m->commit) == m->hint_term)
+        raft_commit_to(r, m->commit);
 }
 
 /* Only what is not committed was cut. */

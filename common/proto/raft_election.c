@@ -165,6 +165,7 @@ static void recv_prevote(struct bns_raft *r, const struct bns_raft_msg *m)
         a.reject = true;
         a.term = r->term;
     }
+    raft_tell_commit(r, &a);
     raft_reply(r, &a);
 }
 
@@ -173,6 +174,8 @@ void raft_recv_vote(struct bns_raft *r, const struct bns_raft_msg *m)
     struct bns_raft_msg a = {.type = BNS_RAFT_MSG_VOTE_RESP, .to = m->from, .term = r->term};
     bool free_vote;
 
+    raft_learn_commit(r, m);
+    raft_tell_commit(r, &a);
     if (m->type == BNS_RAFT_MSG_PREVOTE) {
         recv_prevote(r, m);
         return;
@@ -197,8 +200,14 @@ void raft_recv_vote(struct bns_raft *r, const struct bns_raft_msg *m)
 void raft_recv_vote_resp(struct bns_raft *r, const struct bns_raft_msg *m)
 {
     bool pre = m->type == BNS_RAFT_MSG_PREVOTE_RESP;
-    struct raft_peer *p = raft_peer_find(r, m->from);
+    struct raft_peer *p;
 
+    raft_learn_commit(r, m);
+    p = raft_peer_find(r, m->from); /* only now: the peers may be others */
+    if (r->role != BNS_RAFT_FOLLOWER && r->role != BNS_RAFT_LEADER && !raft_electable(r))
+        raft_become_follower(r, r->term, 0); /* and we may be out */
+    if (p == NULL)
+        return;
     if (pre && m->reject && m->term > r->term) {
         raft_become_follower(r, m->term, 0); /* it lives in a later term: try again from there */
         return;
@@ -240,6 +249,7 @@ bool raft_next_vote(struct bns_raft *r, struct bns_raft_out *out)
         raft_send_init(r, out, pre ? BNS_RAFT_MSG_PREVOTE : BNS_RAFT_MSG_VOTE, p->id);
         out->msg.index = raft_log_last(&r->log);
         out->msg.log_term = raft_log_term(&r->log, out->msg.index);
+        raft_tell_commit(r, &out->msg);
         if (pre) {
             out->msg.term = r->term + 1;
             out->msg.flags = BNS_RAFT_FLAG_PREVOTE;

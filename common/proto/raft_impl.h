@@ -240,6 +240,8 @@ void raft_conf_committed(struct bns_raft *r, uint64_t before); /* the commit ind
 void raft_conf_follow_up(struct bns_raft *r); /* leader: ends a joint one; its own removal */
 BNS_MUST_CHECK int raft_change(struct bns_raft *r, const struct bns_raft_in *in);
 void raft_peers_purge(struct bns_raft *r, bool all); /* of those whose time to leave is over */
+void raft_tell_commit(const struct bns_raft *r, struct bns_raft_msg *m);
+void raft_learn_commit(struct bns_raft *r, const struct bns_raft_msg *m);
 bool raft_is_member(const struct bns_raft_conf *c, uint64_t id);
 
 /* raft_transfer.c */

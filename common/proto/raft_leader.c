@@ -116,6 +116,8 @@ void raft_leader_timer(struct bns_raft *r)
         return;
     raft_peers_purge(r, false);
     raft_transfer_timer(r);
+    if (r->role != BNS_RAFT_LEADER)
+        return; /* removed, and the time to hand over is up */
     if (raft_read_round_wanted(r, true))
         r->read_round++; /* the round that answers who came since the last one began */
     beat_all(r);

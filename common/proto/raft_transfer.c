@@ -12,9 +12,10 @@
  *             A leader without room picks the most advanced voter that has room and was heard of
  *             lately, at most once an election timeout. Nobody has room: it keeps its place, and
  *             its proposals are refused by its driver.
- * Removed:    a leader that is no voter of the committed configuration steps down. The most
- *             advanced voter is told to campaign if it has everything; otherwise the others elect
- *             when they have missed the leader for long enough.
+ * Removed:    a leader that is no voter of the committed configuration hands over in the same way
+ *             to the most advanced voter, and steps down, with or without success, an election
+ *             timeout later at the latest. TIMEOUT_NOW carries the commit index: the successor of
+ *             a group of two that becomes one must know that its predecessor is out.
  */
 #include "proto/raft_impl.h"
 
@@ -75,8 +76,13 @@ void raft_transfer_stop(struct bns_raft *r)
 
 void raft_transfer_timer(struct bns_raft *r)
 {
-    if (r->transferee != 0 && r->now_ns >= r->transfer_end)
+    if (r->transferee != 0 && r->now_ns >= r->transfer_end) {
         raft_transfer_stop(r);
+        if (!bns_raft_conf_is_voter(&r->conf, r->cfg.id) && !BNS_MUTANT(r, 48)) {
+            raft_become_follower(r, r->term, 0);
+            return;
+        }
+    }
     r->timeout_now = r->transferee != 0;
     if (r->transferee != 0 || !r->no_room || r->now_ns < r->transfer_next ||
         r->commit < r->term_start)
@@ -85,25 +91,27 @@ void raft_transfer_timer(struct bns_raft *r)
         start(r, best(r, true)->id);
 }
 
-static void tell(struct bns_raft *r, uint64_t to, struct bns_raft_msg *m)
+static void tell(const struct bns_raft *r, uint64_t to, struct bns_raft_msg *m)
 {
     m->type = BNS_RAFT_MSG_TIMEOUT_NOW;
     m->to = to;
     m->term = r->term;
     m->index = raft_log_last(&r->log);
     m->log_term = raft_log_term(&r->log, m->index);
+    raft_tell_commit(r, m);
 }
 
 void raft_hand_over(struct bns_raft *r)
 {
-    struct raft_peer *p = best(r, false);
+    struct raft_peer *p = raft_peer_find(r, r->transferee);
 
-    if (p != NULL && p->match == raft_log_last(&r->log)) {
-        struct bns_raft_msg m = {0};
-        tell(r, p->id, &m);
-        raft_reply(r, &m);
-    }
-    raft_become_follower(r, r->term, 0);
+    if (p != NULL && !p->leaving && bns_raft_conf_is_voter(&r->conf, p->id))
+        return; /* under way */
+    p = best(r, false);
+    if (p == NULL)
+        raft_become_follower(r, r->term, 0);
+    else
+        start(r, p->id);
 }
 
 /* Only the leader that we follow may tell so. */
@@ -111,6 +119,7 @@ void raft_recv_timeout_now(struct bns_raft *r, const struct bns_raft_msg *m)
 {
     if (r->role != BNS_RAFT_FOLLOWER || m->term != r->term || r->leader != m->from)
         return;
+    raft_learn_commit(r, m);
     raft_campaign(r, true);
 }
 

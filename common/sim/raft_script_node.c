@@ -41,7 +41,7 @@ static void print_msg(struct rs_world *w, const struct bns_raft_msg *m, const ch
                               (unsigned long long)m->log_term);
     if (m->entries_count > 0)
         n += (size_t)snprintf(more + n, sizeof more - n, " entries %zu", m->entries_count);
-    if (m->commit > 0)
+    if (m->commit > 0 && m->type > BNS_RAFT_MSG_VOTE_RESP)
         n += (size_t)snprintf(more + n, sizeof more - n, " commit %llu",
                               (unsigned long long)m->commit);
     if (m->reject)

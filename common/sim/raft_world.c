@@ -195,8 +195,11 @@ static int client_write(struct rw_world *w, struct rw_client *c, struct rw_node 
 static void client_start(struct rw_world *w, struct rw_client *c)
 {
     uint32_t to = (uint32_t)bns_prng_below(&w->load, w->nodes_count);
-    struct rw_event *e = rw_event_new(w, RW_REQUEST, to, bns_prng_below(&w->load, 2 * RW_MS));
+    struct rw_event *e;
 
+    while (w->healed && !rw_member(w, to)) /* who was removed serves nobody */
+        to = (to + 1) % w->nodes_count;
+    e = rw_event_new(w, RW_REQUEST, to, bns_prng_below(&w->load, 2 * RW_MS));
     if (e == NULL)
         return;
     c->read = bns_prng_chance(&w->load, w->swarm.read_share);
@@ -305,9 +308,9 @@ void rw_client_read(struct rw_world *w, struct rw_node *n, const struct bns_raft
 static void trace(struct rw_world *w, const struct rw_event *e)
 {
     const struct bns_raft_msg *m = &e->msg;
-    static const char *const names[] = {"timer",   "deliver",  "disk",      "applied",
-                                        "snapped", "streamed", "installed", "restart",
-                                        "request", "client",   "fault",     "topple"};
+    static const char *const names[] = {"timer",    "deliver",   "disk",    "applied", "snapped",
+                                        "streamed", "installed", "restart", "request", "client",
+                                        "fault",    "topple",    "change"};
 
     (void)fprintf(stderr, "%10.3f ms %s to %u", (double)w->now / 1e6, names[e->kind], e->to + 1);
     if (e->kind == RW_DELIVER)
@@ -388,18 +391,27 @@ static bool tick(struct rw_world *w)
         rw_fault(w);
     else if (e->kind == RW_CLIENT)
         client_event(w, &w->clients[e->to]);
-    else
+    else if (e->kind == RW_CHANGE) {
+        rw_conf_change(w);
+        rw_event_free(w, e);
+    } else
         node_event(w, e);
     return !rw_failed(w);
 }
 
 static bool one_leader(struct rw_world *w)
 {
-    uint64_t leader = w->nodes[0].raft == NULL ? 0 : w->nodes[0].raft->leader;
+    uint64_t leader = UINT64_MAX;
 
-    for (uint32_t i = 0; i < w->nodes_count; i++)
-        if (w->nodes[i].raft == NULL || w->nodes[i].raft->leader != leader)
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
+        if (!rw_member(w, i))
+            continue;
+        if (w->nodes[i].raft == NULL || w->nodes[i].raft->leader == 0)
             return false;
+        if (leader != UINT64_MAX && w->nodes[i].raft->leader != leader)
+            return false;
+        leader = w->nodes[i].raft->leader;
+    }
     return leader != 0 && w->nodes[leader - 1].raft->role == BNS_RAFT_LEADER;
 }
 
@@ -455,6 +467,7 @@ static bool world_open(struct rw_world *w)
     w->load = bns_prng_split(&root);
     w->fault = bns_prng_split(&root);
     w->plot = bns_prng_split(&root);
+    w->member = bns_prng_split(&root);
     bns_heap_init(&w->heap, &w->alloc);
     w->leaders = bns_alloc_zero(&w->alloc, RW_TERMS_MAX);
     w->votes = bns_alloc_zero(&w->alloc, (size_t)RW_TERMS_MAX * RW_NODES_MAX);
@@ -465,8 +478,13 @@ static bool world_open(struct rw_world *w)
     }
     memset(w->shadow, 0, sizeof *w->shadow);
     rw_swarm_draw(w);
+    rw_conf_draw(w);
+    w->shadow[0].conf = w->first;
     for (uint32_t i = 0; i < w->nodes_count; i++) {
+        struct rw_conf c = w->first;
         w->nodes[i].i = i;
+        if (((uint32_t)(c.voters | c.learners) >> i & 1) != 0)
+            w->nodes[i].disk.base_conf = w->nodes[i].disk.sm.conf = c;
         w->nodes[i].disk.queue_tail = &w->nodes[i].disk.queue;
     }
     for (uint32_t i = 0; i < w->nodes_count; i++)
@@ -521,7 +539,8 @@ bool bns_raft_world_run(const struct bns_raft_world_options *opt,
     w->nodes_count = opt->nodes == 0 ? 5 : opt->nodes;
     BNS_ASSERT(w->nodes_count <= RW_NODES_MAX);
     BNS_ASSERT(opt->learners < w->nodes_count);
-    w->voters_count = w->nodes_count - opt->learners;
+    w->first.voters = (uint8_t)((1u << (w->nodes_count - opt->learners)) - 1);
+    w->first.learners = (uint8_t)(((1u << w->nodes_count) - 1) & ~w->first.voters);
     if (w->opt.duration_ns == 0)
         w->opt.duration_ns = 60 * RW_SEC;
     if (world_open(w)) {

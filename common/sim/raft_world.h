@@ -26,6 +26,7 @@ struct bns_raft_world_result {
     char bad[200]; /* what was violated, empty when ok */
     uint64_t hash, events, now_ns;
     uint64_t elections, committed, writes, reads, crashes, snapshots, messages;
+    uint64_t changes, transfers;
 };
 
 /* False when the seed showed a violation (result->bad), or memory ran out. */

@@ -23,12 +23,17 @@
 
 uint64_t rw_op(const struct bns_raft_entry *e)
 {
-    return e->data == NULL || e->data->len < 8 ? 0 : bns_get_u64le(e->data->bytes);
+    return e->kind != BNS_RAFT_NORMAL || e->data == NULL || e->data->len < 8
+               ? 0
+               : bns_get_u64le(e->data->bytes);
 }
 
 uint64_t rw_chain(uint64_t prev, const struct bns_raft_entry *e)
 {
     uint64_t h = rw_mix(prev, e->term * 4 + e->kind);
+
+    for (size_t i = 0; e->kind == BNS_RAFT_CONF && i < e->data->len; i++)
+        h = rw_mix(h, e->data->bytes[i]);
     return rw_mix(h, e->data == NULL ? 0 : rw_op(e) ^ ((uint64_t)e->data->len << 48));
 }
 
@@ -59,6 +64,14 @@ static bool slots_room(struct rw_world *w)
     return true;
 }
 
+/* It leads as soon as it campaigns. When the power goes before that term is on the disk, nothing of
+ * it has left the node, and it leads in the same term again, with other entries. */
+static bool only_voter(const struct rw_node *n)
+{
+    return n->raft->role == BNS_RAFT_LEADER && n->seen_conf.old == 0 &&
+           n->seen_conf.voters == 1u << n->i;
+}
+
 /* An entry that n just appended; n->chain below it is right. */
 void rw_check_entry(struct rw_world *w, struct rw_node *n, const struct bns_raft_entry *e)
 {
@@ -66,14 +79,17 @@ void rw_check_entry(struct rw_world *w, struct rw_node *n, const struct bns_raft
     struct rw_slot *s;
 
     n->chain[e->index] = chain;
+    rw_check_conf_entry(w, n, e);
     if (!slots_room(w)) {
         rw_fail(w, "out of memory in the table of entries");
         return;
     }
     s = &w->slots[slot_of(w->slots, w->slots_cap, e->index, e->term)];
     if (s->index == 0) {
-        *s = (struct rw_slot){e->index, e->term, chain};
+        *s = (struct rw_slot){e->index, e->term, chain, n->i, n->life};
         w->slots_used++;
+    } else if (s->chain != chain && only_voter(n) && s->node == n->i && s->life != n->life) {
+        *s = (struct rw_slot){e->index, e->term, chain, n->i, n->life};
     } else if (s->chain != chain) {
         rw_fail(w, "log matching: node %u has another prefix below index %llu term %llu", n->i + 1,
                 (unsigned long long)e->index, (unsigned long long)e->term);
@@ -94,8 +110,6 @@ static void check_leader(struct rw_world *w, struct rw_node *n)
         (void)rw_event_new(
             w, RW_TOPPLE, n->i,
             bns_prng_below(&w->plot, 6 * w->swarm.delay_mean_ns + 2 * w->swarm.disk_ns));
-    if (n->i >= w->voters_count)
-        rw_fail(w, "learner %u leads", n->i + 1);
     if (w->leaders[r->term] != 0 && w->leaders[r->term] != n->i + 1) {
         rw_fail(w, "two leaders in term %llu: nodes %u and %u", (unsigned long long)r->term,
                 w->leaders[r->term], n->i + 1);
@@ -111,17 +125,17 @@ static void check_leader(struct rw_world *w, struct rw_node *n)
                 n->i + 1, (unsigned long long)r->term, (unsigned long long)known);
 }
 
+/* The nodes whose disks hold it. */
 static uint32_t durable_on(const struct rw_world *w, uint64_t index, uint64_t chain)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < w->voters_count; i++) {
+    uint32_t set = 0;
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
         const struct rw_disk *d = &w->nodes[i].disk;
-        if (index <= d->base || index <= d->sm.index)
-            count++;
-        else
-            count += index <= d->last && d->chain[index] == chain;
+        if (index <= d->base || index <= d->sm.index ||
+            (index <= d->last && d->chain[index] == chain))
+            set |= 1u << i;
     }
-    return count;
+    return set;
 }
 
 /* Thesis 3.6.1, on what the disks hold. */
@@ -136,15 +150,18 @@ static bool would_vote(const struct rw_disk *voter, const struct rw_disk *cand)
  * is committed, not when the unlucky election comes. */
 static void check_electable(struct rw_world *w, uint64_t index, uint64_t chain)
 {
-    for (uint32_t i = 0; i < w->voters_count; i++) {
+    for (uint32_t i = 0; i < w->nodes_count; i++) {
         const struct rw_disk *d = &w->nodes[i].disk;
+        struct rw_conf c;
         uint32_t votes = 0;
         if (index <= d->base || index <= d->sm.index || d->chain == NULL ||
             (index <= d->last && d->chain[index] == chain))
             continue;
-        for (uint32_t k = 0; k < w->voters_count; k++)
-            votes += w->nodes[k].disk.chain == NULL || would_vote(&w->nodes[k].disk, d);
-        if (votes > w->voters_count / 2)
+        c = rw_conf_on(d, d->commit);
+        for (uint32_t k = 0; k < w->nodes_count; k++)
+            if (w->nodes[k].disk.chain == NULL || would_vote(&w->nodes[k].disk, d))
+                votes |= 1u << k;
+        if (((uint32_t)(c.voters | c.old) >> i & 1) != 0 && rw_conf_majority(c, votes))
             rw_fail(w, "index %llu was committed, but node %u would win an election without it",
                     (unsigned long long)index, i + 1);
     }
@@ -154,7 +171,7 @@ static void shadow_grow(struct rw_world *w, struct rw_node *n)
 {
     const struct bns_raft *r = n->raft;
 
-    if (r->role != BNS_RAFT_LEADER) {
+    if (r->role != BNS_RAFT_LEADER && !n->led) {
         rw_fail(w, "node %u committed index %llu, which no leader has committed (%llu)", n->i + 1,
                 (unsigned long long)r->commit, (unsigned long long)w->shadow_last);
         return;
@@ -164,11 +181,21 @@ static void shadow_grow(struct rw_world *w, struct rw_node *n)
         return;
     for (uint64_t i = w->shadow_last + 1; i <= r->commit; i++) {
         const struct bns_raft_entry *e = raft_log_at(&r->log, i);
-        w->shadow[i] = (struct rw_committed){e->term, n->chain[i], rw_op(e), r->term};
+        w->shadow[i] = (struct rw_committed){e->term,
+                                             n->chain[i],
+                                             rw_op(e),
+                                             r->term,
+                                             w->shadow[i - 1].conf_at,
+                                             w->shadow[i - 1].conf};
+        if (e->kind == BNS_RAFT_CONF) {
+            w->shadow[i].conf_at = i;
+            w->shadow[i].conf = rw_conf_entry(e);
+        }
     }
     w->shadow_last = r->commit;
     w->res->committed = r->commit;
-    if (durable_on(w, r->commit, n->chain[r->commit]) < w->voters_count / 2 + 1)
+    /* of the configuration that was in force before: the event may have brought another */
+    if (!rw_conf_majority(n->seen_conf, durable_on(w, r->commit, n->chain[r->commit])))
         rw_fail(w, "leader %u committed index %llu, which no majority of disks holds", n->i + 1,
                 (unsigned long long)r->commit);
     else
@@ -219,10 +246,14 @@ void rw_check_node(struct rw_world *w, struct rw_node *n)
     }
     if (r->role == BNS_RAFT_LEADER && (n->seen_role != BNS_RAFT_LEADER || r->term != n->seen_term))
         check_leader(w, n);
+    /* a leader that commits its own removal steps down in the same event */
+    n->led = n->seen_role == BNS_RAFT_LEADER && n->seen_term == r->term;
     n->seen_term = r->term;
     n->seen_role = r->role;
     if (!rw_failed(w))
         check_commit(w, n);
+    if (!rw_failed(w))
+        rw_check_conf(w, n);
     if (!rw_failed(w))
         check_bounds(w, n);
     if (r->applied > r->apply_sent || r->apply_sent > r->commit)
@@ -245,6 +276,9 @@ void rw_check_boot(struct rw_world *w, struct rw_node *n)
     n->seen_term = r->term;
     n->seen_role = BNS_RAFT_FOLLOWER;
     n->seen_commit = 0;
+    n->seen_conf = rw_conf_of(&r->conf);
+    n->seen_conf_index = r->conf_index;
+    n->conf_entry = 0;
 }
 
 void rw_check_apply(struct rw_world *w, struct rw_node *n, const struct bns_raft_entry *e)
@@ -265,6 +299,8 @@ void rw_check_apply(struct rw_world *w, struct rw_node *n, const struct bns_raft
     sm->index = e->index;
     sm->term = e->term;
     sm->digest = rw_chain(sm->digest, e);
+    if (e->kind == BNS_RAFT_CONF)
+        sm->conf = rw_conf_entry(e);
     if (rw_op(e) != 0)
         sm->keys[(rw_op(e) >> 4) % RW_KEYS] = rw_op(e);
     if (sm->digest != w->shadow[e->index].chain)
@@ -279,6 +315,8 @@ void rw_check_sent(struct rw_world *w, struct rw_node *n, const struct bns_raft_
     uint64_t whom = m->type == BNS_RAFT_MSG_VOTE ? m->from : m->to;
     uint8_t *voted;
 
+    if (m->type == BNS_RAFT_MSG_TIMEOUT_NOW)
+        rw_check_timeout_now(w, n, m);
     if (m->type != BNS_RAFT_MSG_VOTE && m->type != BNS_RAFT_MSG_VOTE_RESP &&
         m->type != BNS_RAFT_MSG_APPEND_RESP)
         return;
@@ -299,6 +337,8 @@ bool rw_converged(struct rw_world *w)
 
     for (uint32_t i = 0; i < w->nodes_count; i++) {
         const struct rw_node *n = &w->nodes[i];
+        if (!rw_member(w, i))
+            continue;
         if (n->raft == NULL || n->raft->leader == 0)
             return false;
         if (n->raft->role == BNS_RAFT_LEADER) {
@@ -307,11 +347,13 @@ bool rw_converged(struct rw_world *w)
             leader = n;
         }
     }
-    if (leader == NULL)
+    if (leader == NULL || leader->raft->conf.voters_old_count > 0)
         return false;
     for (uint32_t i = 0; i < w->nodes_count; i++) {
         const struct rw_node *n = &w->nodes[i];
         const struct bns_raft *r = n->raft;
+        if (!rw_member(w, i))
+            continue;
         if (r->term != leader->raft->term || r->leader != leader->i + 1)
             return false;
         if (raft_log_last(&r->log) != raft_log_last(&leader->raft->log) ||

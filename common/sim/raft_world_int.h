@@ -27,13 +27,20 @@ enum rw_event_kind {
     RW_REQUEST, /* a client's operation reaches its node; `from` is the client */
     RW_CLIENT,
     RW_FAULT,
-    RW_TOPPLE /* a fresh leader falls */
+    RW_TOPPLE, /* a fresh leader falls */
+    RW_CHANGE  /* somebody changes the configuration, or moves the leadership */
+};
+
+/* A configuration as sets of nodes: bit i is node i. */
+struct rw_conf {
+    uint8_t voters, old, learners;
 };
 
 /* The state machine: a running digest of all applied entries and the last write of each key. */
 struct rw_sm {
     uint64_t index, term, digest;
     uint64_t keys[RW_KEYS];
+    struct rw_conf conf;
 };
 
 struct rw_event {
@@ -66,6 +73,8 @@ struct rw_write {
 struct rw_disk {
     uint64_t term, vote, commit;
     uint64_t base, base_term, last;
+    struct rw_conf base_conf; /* at base */
+    uint64_t conf_top;        /* the last CONF entry; <= base: none */
     struct bns_raft_entry *log;
     uint64_t *chain;
     size_t cap;
@@ -99,6 +108,10 @@ struct rw_node {
     size_t chain_cap;
     uint64_t seen_term, seen_commit, seen_last;
     enum bns_raft_role seen_role;
+    bool led;                 /* it was leader of this term before the event */
+    struct rw_conf seen_conf; /* in force, before the event that is being looked at */
+    uint64_t seen_conf_index;
+    uint64_t conf_entry;    /* the last CONF entry that it wrote; 0 = not known */
     uint64_t promised_term; /* highest term in which it answered durably */
     uint64_t stored_seq;
 };
@@ -134,16 +147,20 @@ struct rw_swarm {
     int64_t drift_ppm;
     uint32_t data_max, msg_bytes_max, inflight_msgs_max, batch_max;
     double read_share;
-    double topple; /* how often a fresh leader falls before it has done much */
+    uint64_t change_every_ns; /* 0 = the configuration stays */
+    double topple;            /* how often a fresh leader falls before it has done much */
 };
 
 struct rw_committed {
     uint64_t term, chain, op;
     uint64_t leader_term; /* of the leader that committed it */
+    uint64_t conf_at;     /* the last CONF entry up to here; 0 = none */
+    struct rw_conf conf;  /* in force when this is committed */
 };
 
 struct rw_slot {
     uint64_t index, term, chain; /* index 0 = empty */
+    uint32_t node, life;         /* that had it first */
 };
 
 struct rw_world {
@@ -151,13 +168,14 @@ struct rw_world {
     uint64_t memory, memory_max;
     struct bns_raft_world_options opt;
     struct bns_raft_world_result *res;
-    struct bns_prng net, disk, load, fault, plot;
+    struct bns_prng net, disk, load, fault, plot, member;
     struct rw_swarm swarm;
     uint64_t now;
     struct bns_heap heap;
     struct rw_event *free_events;
     struct rw_node nodes[RW_NODES_MAX];
-    uint32_t nodes_count, voters_count; /* nodes behind the voters are learners */
+    uint32_t nodes_count;
+    struct rw_conf first; /* configuration of the first start; others join later */
     struct rw_client clients[RW_CLIENTS_MAX];
     struct rw_link links[RW_NODES_MAX][RW_NODES_MAX];
     struct rw_event fault_ev;
@@ -191,6 +209,20 @@ void rw_client_request(struct rw_world *w, struct rw_node *n, const struct rw_ev
 void rw_client_applied(struct rw_world *w, struct rw_node *n, uint64_t op);
 void rw_client_read(struct rw_world *w, struct rw_node *n, const struct bns_raft_out *o);
 bool rw_failed(const struct rw_world *w);
+
+/* raft_world_conf.c */
+struct rw_conf rw_conf_of(const struct bns_raft_conf *c);
+struct rw_conf rw_conf_entry(const struct bns_raft_entry *e);
+void rw_conf_expand(struct rw_conf c, struct bns_raft_conf *out);
+bool rw_conf_same(struct rw_conf a, struct rw_conf b);
+struct rw_conf rw_conf_on(const struct rw_disk *d, uint64_t upto);
+bool rw_conf_majority(struct rw_conf c, uint32_t nodes);
+bool rw_member(const struct rw_world *w, uint32_t i); /* of what was committed last */
+void rw_conf_draw(struct rw_world *w);
+void rw_conf_change(struct rw_world *w);
+void rw_check_conf(struct rw_world *w, struct rw_node *n);
+void rw_check_conf_entry(struct rw_world *w, struct rw_node *n, const struct bns_raft_entry *e);
+void rw_check_timeout_now(struct rw_world *w, struct rw_node *n, const struct bns_raft_msg *m);
 
 /* raft_world_net.c */
 void rw_net_send(struct rw_world *w, struct rw_event *e); /* takes e */

@@ -72,6 +72,10 @@ static void disk_cut(struct rw_disk *d, uint64_t from)
     }
     if (d->last >= from)
         d->last = from - 1;
+    if (d->conf_top > d->last) /* the one before it, if there is one */
+        for (d->conf_top = d->last; d->conf_top > d->base;)
+            if (d->log[d->conf_top].kind == BNS_RAFT_CONF || --d->conf_top == d->base)
+                break;
 }
 
 static void disk_write(struct rw_world *w, struct rw_disk *d, const struct rw_write *q)
@@ -86,6 +90,7 @@ static void disk_write(struct rw_world *w, struct rw_disk *d, const struct rw_wr
         disk_room(w, d, q->snap.index);
         d->base = d->last = q->snap.index;
         d->base_term = q->snap.term;
+        d->base_conf = q->snap.conf;
         if (!rw_failed(w))
             d->chain[d->base] = q->snap.digest;
     }
@@ -102,6 +107,8 @@ static void disk_write(struct rw_world *w, struct rw_disk *d, const struct rw_wr
     for (size_t i = 0; i < q->count && !rw_failed(w); i++) {
         d->last++;
         d->log[d->last] = q->entries[i];
+        if (q->entries[i].kind == BNS_RAFT_CONF)
+            d->conf_top = d->last;
         if (q->entries[i].data != NULL)
             bns_rcbuf_get(q->entries[i].data);
         d->chain[d->last] = rw_chain(d->chain[d->last - 1], &q->entries[i]);
@@ -375,19 +382,13 @@ void rw_node_boot(struct rw_world *w, struct rw_node *n)
         disk_room(w, d, d->sm.index + 1);
         d->base = d->last = boot.snap.index = d->sm.index;
         d->base_term = boot.snap.term = d->sm.term;
+        d->base_conf = d->sm.conf;
         d->chain[d->base] = d->sm.digest;
     }
     boot.commit = d->commit > d->last ? d->last : d->commit;
     if (boot.term < boot.snap.term)
         boot.term = boot.snap.term;
-    for (uint32_t i = 0; i < w->nodes_count; i++) {
-        struct bns_raft_conf *c = &boot.snap.conf;
-        if (i < w->voters_count)
-            c->voters[c->voters_count++] = i + 1;
-        else
-            c->learners[c->learners_count++] = i + 1;
-    }
-
+    rw_conf_expand(d->base_conf, &boot.snap.conf);
     n->life++;
     n->booted_at = w->now;
     n->booted_local = RW_SEC + bns_prng_below(&w->fault, 100 * RW_SEC);
@@ -465,6 +466,7 @@ static void snapped(struct rw_world *w, struct rw_node *n, const struct rw_sm *s
     base = n->raft->log.snap_index; /* the disk forgets what the core forgot */
     if (base > d->base && base <= d->last) {
         uint64_t term = d->log[base].term;
+        d->base_conf = rw_conf_on(d, base);
         for (uint64_t i = d->base + 1; i <= base; i++) {
             bns_rcbuf_put(d->log[i].data);
             d->log[i].data = NULL;
@@ -518,7 +520,7 @@ static void streamed(struct rw_world *w, struct rw_node *n, struct rw_event *e)
     if (n->installing)
         return;
     n->staged = *e->snap;
-    meta.conf = n->raft->conf;
+    rw_conf_expand(e->snap->conf, &meta.conf);
     rv = rw_node_step(w, n, in);
     if (rv != BNS_OK)
         rw_fail(w, "node %u refuses a snapshot: %s", n->i + 1, bns_err_name(rv));

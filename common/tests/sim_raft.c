@@ -73,6 +73,8 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
         sum.crashes += r.crashes;
         sum.snapshots += r.snapshots;
         sum.committed += r.committed;
+        sum.changes += r.changes;
+        sum.transfers += r.transfers;
         if (done % 1000 == 999)
             (void)fprintf(stderr, "%llu seeds\n", (unsigned long long)done + 1);
     }
@@ -80,12 +82,13 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
     (void)printf(
         "%llu seeds from 0x%llx, %llu failed; %.1f s CPU, %.0f seeds/h; per seed: %llu "
         "events, %llu elections, %llu committed, %llu writes, %llu reads, %llu crashes, "
-        "%llu snapshots\n",
+        "%llu snapshots; %llu changes, %llu hand-overs in all\n",
         (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed, s,
         s > 0 ? (double)done * 3600 / s : 0, (unsigned long long)(sum.events / done),
         (unsigned long long)(sum.elections / done), (unsigned long long)(sum.committed / done),
         (unsigned long long)(sum.writes / done), (unsigned long long)(sum.reads / done),
-        (unsigned long long)(sum.crashes / done), (unsigned long long)(sum.snapshots / done));
+        (unsigned long long)(sum.crashes / done), (unsigned long long)(sum.snapshots / done),
+        (unsigned long long)sum.changes, (unsigned long long)sum.transfers);
     return failed;
 }
 
@@ -138,6 +141,8 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0x777, "a batch was applied across the installation of a snapshot"},
         {0x1314317, "each repeated answer ended a probe and opened a window of appends"},
         {0x1314e12, "a follower that took nothing answered, and was sent more at once"},
+        {0x8b, "a removed leader whose log was longer kept its successor from leading"},
+        {0x306, "a removed leader was handing over to a member that was removed with it"},
         {0xc8505ee, "the world: clients wrote more in batches than it could take in time"},
     };
     (void)state;

@@ -38,6 +38,11 @@ static const struct planted {
     {18, "heartbeat commits past match", 0x4},
     {19, "a read joins a round that began before it", 0x1},
     {21, "takes all writes in flight for durable", 0x1},
+    {45, "changes the members before its no-op is committed", 0x6},
+    {46, "two changes at once", 0x6},
+    {47, "a learner is counted", 0x6},
+    {48, "a removed leader goes on", 0x6},
+    {49, "hands over to a peer that lags", 0x6},
 };
 
 #define PLANTED (sizeof planted / sizeof planted[0])
