@@ -20,6 +20,7 @@ struct hash {
     void *arg;
     int64_t wanted, at, compacted;
     bool keeps_any;
+    bool all; /* Hash: every row, compacted or not */
     uint32_t crc;
     struct etcd_row rows[SLICE_ROWS];
 };
@@ -52,6 +53,13 @@ static void add(struct hash *h, const struct etcd_row *r)
     if (etcd_kvbytes_parse(bns_rcbuf_slice(r->kv), &v) != BNS_OK)
         v = (struct etcd_kvview){.mod = 0}; /* hashed as it is: it will differ from the others' */
     dead = v.mod == 0;
+    if (h->all) {
+        bns_put_u64be(rev, (uint64_t)r->main);
+        bns_put_u32be(rev + 8, r->sub);
+        h->crc = bns_crc32c(h->crc, rev, 12);
+        h->crc = bns_crc32c(h->crc, r->kv->bytes, r->kv->len);
+        return;
+    }
     if (r->main <= h->compacted && h->keeps_any && !is_kept(h, r, v.key))
         return;
     if (r->main == h->compacted && dead)
@@ -77,8 +85,8 @@ static void end(struct hash *h, struct etcd_status why)
         p->arg = arg;
         p->revision = kv->now.revision;
         p->parts[at].hash = h->crc;
-        p->parts[at].total = h->at;
-        p->parts[at].limit = h->compacted;
+        p->parts[at].total = h->all ? 0 : h->at;
+        p->parts[at].limit = h->all ? 0 : h->compacted;
     }
     bns_free(kv->alloc, h);
     kv->hashing--;
@@ -138,12 +146,12 @@ static void start(struct hash *h)
                                      .done = scanned,
                                      .rows = h->rows,
                                      .rows_cap = SLICE_ROWS,
-                                     .after_main = 0,
+                                     .after_main = h->all ? -1 : 0,
                                      .after_sub = UINT32_MAX};
     etcd_kv_submit(kv, &h->job);
 }
 
-void etcd_kv_hash(struct etcd_kv *kv, int64_t revision, etcd_done *done, void *arg)
+static void begin(struct etcd_kv *kv, const struct hash *what, etcd_done *done, void *arg)
 {
     struct hash *h;
 
@@ -159,7 +167,18 @@ void etcd_kv_hash(struct etcd_kv *kv, int64_t revision, etcd_done *done, void *a
     h->kv = kv;
     h->done = done;
     h->arg = arg;
-    h->wanted = revision;
+    h->wanted = what->wanted;
+    h->all = what->all;
     kv->hashing++;
     start(h);
+}
+
+void etcd_kv_hash(struct etcd_kv *kv, int64_t revision, etcd_done *done, void *arg)
+{
+    begin(kv, &(struct hash){.wanted = revision}, done, arg);
+}
+
+void etcd_kv_hash_all(struct etcd_kv *kv, etcd_done *done, void *arg)
+{
+    begin(kv, &(struct hash){.all = true}, done, arg);
 }

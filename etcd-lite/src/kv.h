@@ -97,6 +97,8 @@ void etcd_kv_txn_readonly(struct etcd_kv *kv, const Etcdserverpb__TxnRequest *re
                           void *arg);
 /* HashKV as etcd computes it; reads the whole store in slices. revision 0 = now. */
 void etcd_kv_hash(struct etcd_kv *kv, int64_t revision, etcd_done *done, void *arg);
+/* Hash: all rows as they are stored, those of the tables beside the keys too. A HashResponse. */
+void etcd_kv_hash_all(struct etcd_kv *kv, etcd_done *done, void *arg);
 
 /* What a member has published of itself (ETCD_OP_MEMBER_ATTR), as the bytes of a
  * ClusterMemberAttrSetRequest; empty when it has not. Borrowed until the loop's next turn. */

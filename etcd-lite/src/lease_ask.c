@@ -308,6 +308,10 @@ void etcd_ask_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint1
     struct etcd_ask *a;
 
     (void)from;
+    if (method == ETCD_METHOD_HASH) {
+        etcd_corrupt_request(s, r, payload);
+        return;
+    }
     if (method != METHOD_RENEW && method != METHOD_LOOK) {
         bns_rpc_reply(r, BNS_E_UNSUPPORTED, bns_slice(NULL, 0));
         return;

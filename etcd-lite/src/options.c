@@ -37,6 +37,9 @@ static void defaults(struct etcd_options *o)
         .segment_bytes = 16u * 1024 * 1024,
         .reserve_bytes = 64u * 1024 * 1024,
         .auto_disarm = true,
+        .compaction_mode = "periodic",
+        .compaction_retention = "0",
+        .compact_hash_check_ns = 60 * BNS_SEC,
     };
 }
 
@@ -131,6 +134,9 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
     struct etcd_urls advertised_peer;
     int rv = check_values(o, err);
 
+    if (rv == BNS_OK)
+        rv = etcd_autocompact_parse(o->compaction_mode, o->compaction_retention, &o->autocompact,
+                                    err);
     if (rv == BNS_OK && o->data_dir == NULL)
         rv = print(arena, &o->data_dir, "%s%s", o->name, ".etcd");
     if (rv == BNS_OK && o->initial_cluster == NULL)
@@ -199,7 +205,7 @@ static void warn_exposed(const struct etcd_options *o, const char *program)
     }
 }
 
-#define FLAGS_MAX (32 + ETCD_SECURE_FLAGS)
+#define FLAGS_MAX (48 + ETCD_MAINT_FLAGS + ETCD_SECURE_FLAGS)
 
 /* All flags; each is also a variable ETCD_<NAME> and a key of the configuration file. */
 static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX])
@@ -224,7 +230,6 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
         {"election-timeout", 0, BNS_VALUE_U64, &o->election_ms, "milliseconds", NULL},
         {"snapshot-count", 0, BNS_VALUE_U64, &o->snapshot_count,
          "applied entries between two checkpoints", NULL},
-        {"quota-backend-bytes", 0, BNS_VALUE_U64, &o->quota_bytes, "0 = 2 GiB", NULL},
         {"max-txn-ops", 0, BNS_VALUE_U64, &o->txn_ops_max, "operations in one transaction", NULL},
         {"max-request-bytes", 0, BNS_VALUE_U64, &o->request_bytes_max, "bytes of one write", NULL},
         {"max-concurrent-streams", 0, BNS_VALUE_U64, &o->streams_max, "per connection", NULL},
@@ -234,8 +239,6 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
          &o->watch_progress_ns, "its name in older releases", NULL},
         {"unsafe-no-fsync", 0, BNS_VALUE_BOOL, &o->unsafe_no_fsync,
          "lose data on power loss, for tests", NULL},
-        {"auto-disarm", 0, BNS_VALUE_BOOL, &o->auto_disarm,
-         "clear the alarm NOSPACE once there is room again", NULL},
         {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,
          "no warning for an address that others can reach", NULL},
         {"cors", 0, BNS_VALUE_STR, &o->cors,
@@ -254,10 +257,12 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
     const size_t count = sizeof flags / sizeof flags[0];
     size_t more;
 
-    _Static_assert(sizeof flags / sizeof flags[0] + ETCD_SECURE_FLAGS <= FLAGS_MAX,
+    _Static_assert(sizeof flags / sizeof flags[0] + ETCD_MAINT_FLAGS + ETCD_SECURE_FLAGS <=
+                       FLAGS_MAX,
                    "room for all flags");
     memcpy(out, flags, sizeof flags);
     more = etcd_secure_flags(&o->secure, out + count - 1);
+    more += etcd_maint_flags(o, out + count - 1 + more);
     out[count - 1 + more] = flags[count - 1];
 }
 

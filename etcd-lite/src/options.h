@@ -7,6 +7,7 @@
 
 #include "app/cli.h"
 #include "base/arena.h"
+#include "autocompact.h"
 #include "members.h"
 #include "secure.h"
 
@@ -24,6 +25,10 @@ struct etcd_options {
     uint64_t quota_bytes;
     uint64_t txn_ops_max, request_bytes_max, streams_max;
     bool unsafe_no_fsync, insecure;
+    const char *compaction_mode, *compaction_retention;
+    uint64_t corrupt_check_ns;      /* between two comparisons of all members' data; 0 = off */
+    uint64_t compact_hash_check_ns; /* with compact_hash_check: looked at so often */
+    bool initial_corrupt_check, compact_hash_check;
     bool auto_disarm; /* NOSPACE clears itself when there is room again */
     /* Of the log. Not flags: the simulator has small disks and short runs. */
     uint32_t segment_bytes;
@@ -35,6 +40,7 @@ struct etcd_options {
     struct etcd_url client, peer; /* the first of each */
     struct etcd_members members;
     const struct etcd_member *self;
+    struct etcd_autocompact_cfg autocompact;
 };
 
 enum etcd_options_result { ETCD_RUN, ETCD_EXIT };
@@ -43,5 +49,9 @@ enum etcd_options_result { ETCD_RUN, ETCD_EXIT };
  * *exit_code says with what; messages and help have been printed. */
 enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
                                            int argc, char **argv, char **envp, int *exit_code);
+
+/* options_maint.c: appends its flags, at most ETCD_MAINT_FLAGS. */
+#define ETCD_MAINT_FLAGS 16
+size_t etcd_maint_flags(struct etcd_options *o, struct bns_cli_flag *out);
 
 #endif

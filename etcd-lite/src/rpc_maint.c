@@ -137,6 +137,17 @@ static void hashed(void *arg, struct etcd_answer *a)
     etcd_task_answer(t, a);
 }
 
+static void on_hash(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    bool ok = etcd_decode(c, &etcdserverpb__hash_request__descriptor, msg) != NULL;
+    struct etcd_task *t = ok ? etcd_task_new(bns_grpc_arg(c), c) : NULL;
+
+    if (t == NULL)
+        return;
+    t->storing = true;
+    etcd_kv_hash_all(t->s->kv, hashed, t);
+}
+
 static void on_hash_kv(struct bns_grpc_call *c, struct bns_slice msg)
 {
     const Etcdserverpb__HashKVRequest *r =
@@ -196,7 +207,40 @@ static void on_tick(void *arg)
     struct etcd_server *s = arg;
 
     etcd_alarm_tick(s);
+    etcd_corrupt_tick(s);
     bns_timer_start(s->env, &s->maint.timer, bns_now_ns(s->env) + TICK_NS);
+}
+
+/* Compaction by itself: the leader proposes, every member takes its notes. */
+static void on_compact_timer(void *arg)
+{
+    struct etcd_server *s = arg;
+    uint64_t now = bns_now_ns(s->env);
+    int64_t rev = etcd_autocompact_step(&s->maint.compact, now, etcd_kv_revision(s->kv),
+                                        etcd_kv_lease_primary(s->kv));
+    struct bns_rcbuf *entry = NULL;
+    struct bns_buf b;
+
+    bns_timer_start(s->env, &s->maint.compact_timer, s->maint.compact.next_ns);
+    if (rev != 0 && rev <= etcd_kv_compacted(s->kv)) {
+        etcd_autocompact_done(&s->maint.compact, now, rev);
+        return;
+    }
+    if (rev == 0)
+        return;
+    bns_buf_init(&b, s->env->alloc, 64);
+    if (bns_pb_put_i64(&b, 1, rev) == BNS_OK)
+        entry = etcd_internal_encode(s->env->alloc, etcd_request_id(s), ETCD_OP_COMPACT,
+                                     bns_buf_slice(&b));
+    if (entry != NULL && bns_raft_node_propose(s->node, entry) == BNS_OK) {
+        etcd_autocompact_done(&s->maint.compact, now, rev);
+        BNS_LOG(s->env->log, BNS_LOG_INFO, "etcd", "auto-compaction", BNS_I64("revision", rev));
+    } else {
+        BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd", "auto-compaction not proposed: tried again",
+                BNS_I64("revision", rev));
+    }
+    bns_rcbuf_put(entry);
+    bns_buf_free(&b);
 }
 
 int etcd_maint_service(struct etcd_server *s)
@@ -205,6 +249,7 @@ int etcd_maint_service(struct etcd_server *s)
         {.path = "/etcdserverpb.Maintenance/Alarm", .handler = {.on_message = on_alarm}},
         {.path = "/etcdserverpb.Maintenance/Status", .handler = {.on_message = on_status}},
         {.path = "/etcdserverpb.Maintenance/Defragment", .handler = {.on_message = on_defragment}},
+        {.path = "/etcdserverpb.Maintenance/Hash", .handler = {.on_message = on_hash}},
         {.path = "/etcdserverpb.Maintenance/HashKV", .handler = {.on_message = on_hash_kv}},
     };
     size_t count = sizeof methods / sizeof methods[0];
@@ -217,10 +262,20 @@ int etcd_maint_service(struct etcd_server *s)
     }
     bns_timer_init(&s->maint.timer, on_tick, s);
     bns_timer_start(s->env, &s->maint.timer, bns_now_ns(s->env) + TICK_NS);
+    bns_timer_init(&s->maint.compact_timer, on_compact_timer, s);
+    etcd_corrupt_init(s);
+    if (etcd_autocompact_init(&s->maint.compact, s->env->alloc, &s->opt->autocompact,
+                              bns_now_ns(s->env)) != BNS_OK)
+        return BNS_E_NOMEM;
+    if (s->maint.compact.next_ns != BNS_NEVER)
+        bns_timer_start(s->env, &s->maint.compact_timer, s->maint.compact.next_ns);
     return bns_grpc_server_methods(s->grpc, s->maint.methods, count);
 }
 
 void etcd_maint_stop(struct etcd_server *s)
 {
     bns_timer_stop(s->env, &s->maint.timer);
+    bns_timer_stop(s->env, &s->maint.compact_timer);
+    etcd_autocompact_free(&s->maint.compact);
+    etcd_corrupt_stop(s);
 }

@@ -8,6 +8,8 @@
 #include "alarm.h"
 #include "app/admin.h"
 #include "app/raft_node.h"
+#include "autocompact.h"
+#include "corrupt.h"
 #include "gateway.h"
 #include "io/grpc.h"
 #include "io/http.h"
@@ -23,7 +25,9 @@
 
 struct etcd_maint {
     struct bns_timer timer; /* a tick a second while the server runs */
-    struct bns_grpc_method methods[4];
+    struct bns_timer compact_timer;
+    struct etcd_autocompact compact;
+    struct bns_grpc_method methods[5];
 };
 
 struct etcd_server {
@@ -46,6 +50,7 @@ struct etcd_server {
     uint64_t leader, term; /* as the state machine was last told */
     struct bns_grpc_method kv_methods[5], cluster_methods[1], watch_methods[1];
     struct etcd_maint maint; /* rpc_maint.c */
+    struct etcd_corrupt corrupt;
     struct {
         uint64_t refused_cost; /* the dearest write that NOSPACE was raised for */
     } alarm;

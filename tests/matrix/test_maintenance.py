@@ -1,9 +1,13 @@
 """Alarms, quota, compaction by itself, hashes, defragmentation, health: beside the real etcd."""
+import glob
 import json
+import os
 import re
+import sqlite3
 import urllib.error
 
 import h2raw as h2
+import load
 from cluster import Cluster, wait_for
 from conftest import need
 
@@ -121,3 +125,100 @@ def alarm_request(node, action, member, kind):
     frames = unary(node, "/etcdserverpb.Maintenance/Alarm",
                    integer(1, action) + integer(2, member) + integer(3, kind))
     assert any(f[0] == h2.DATA for f in frames)
+
+
+def compacted(node):
+    return node.metric("etcd_debugging_mvcc_compact_revision")
+
+
+def test_history_is_compacted_by_itself():
+    need("etcdctl", "the real client")
+    flags = ["--auto-compaction-mode=periodic", "--auto-compaction-retention=1s"]
+    with Cluster(3, flags=flags) as c:
+        for i in range(5):
+            c.ctl("put", "a", str(i))
+        wait_for("all have compacted to the last put",
+                 lambda: all(compacted(n) >= 6 for n in c.nodes))
+        code, _, err = c.ctl("get", "a", "--rev=3", ok=None)
+        assert code != 0 and "required revision has been compacted" in err
+        assert c.ctl("get", "a", "--print-value-only") == "4\n"
+        c.leader().kill()
+        new = wait_for("a new leader", c.leader)
+        c.ctl("put", "a", "5", endpoint=new.endpoint)
+        wait_for("the new leader goes on",
+                 lambda: all(compacted(n) >= 7 for n in c.nodes if n.process))
+
+
+def test_flags_of_compaction_are_checked():
+    for flags, text in ((["--auto-compaction-mode=hourly"],
+                         'unknown auto-compaction-mode "hourly"'),
+                        (["--auto-compaction-retention=soon"], "error parsing")):
+        c = Cluster(1, flags=flags)
+        try:
+            c.nodes[0].start()
+            assert c.nodes[0].process.wait(10) != 0
+            with open(c.nodes[0].log) as f:
+                assert text in f.read()
+            c.nodes[0].process = None
+        finally:
+            c.close()
+
+
+def alter(node):
+    """One bit of one stored value, behind the back of a member that is not running."""
+    path = glob.glob(os.path.join(node.dir, "kv", "kv-*.db"))[0]
+    db = sqlite3.connect(path)
+    main, sub, kv = db.execute("SELECT main, sub, kv FROM rev WHERE main > 0 LIMIT 1").fetchone()
+    assert kv.endswith(b"sound")
+    db.execute("UPDATE rev SET kv = ? WHERE main = ? AND sub = ?",
+               (kv[:-1] + bytes([kv[-1] ^ 1]), main, sub))
+    db.commit()
+    db.close()
+
+
+def odd_member_is_found(flags, provoke=lambda c: None):
+    with Cluster(3, flags=flags) as c:
+        for i in range(20):
+            c.ctl("put", f"k{i:02}", "sound")
+        assert len({c.ctl("endpoint", "hashkv", endpoint=n.endpoint).split(",")[1]
+                    for n in c.nodes}) == 1
+        victim = next(n for n in c.nodes if not n.is_leader())
+        assert victim.stop() == 0
+        alter(victim)
+        victim.start()
+        wait_for("healthy or alarmed", lambda: victim.get("/version"))
+        member = json.loads(wait_for("it answers", lambda: c.ctl(
+            "endpoint", "status", "-w", "json", endpoint=victim.endpoint)))[0]
+        member = member["Status"]["header"]["member_id"]
+        provoke(c)
+        expected = f"memberID:{member} alarm:CORRUPT \n"
+        wait_for("the alarm", lambda: c.ctl("alarm", "list") == expected)
+        for n in c.nodes:
+            wait_for("it refuses", lambda: CORRUPT in c.ctl("get", "k00", endpoint=n.endpoint,
+                                                           ok=None)[2])
+
+
+def test_a_member_with_other_data_is_found_by_the_periodic_check():
+    need("etcdctl", "the real client")
+    odd_member_is_found(["--experimental-corrupt-check-time=1s"])
+
+
+def test_a_member_with_other_data_is_found_after_a_compaction():
+    need("etcdctl", "the real client")
+    odd_member_is_found(["--experimental-compact-hash-check-enabled",
+                         "--experimental-compact-hash-check-time=1s"],
+                        lambda c: c.ctl("compact", "10"))
+
+
+def test_a_member_with_other_data_is_found_at_its_start():
+    need("etcdctl", "the real client")
+    odd_member_is_found(["--experimental-initial-corrupt-check"])
+
+
+def test_checks_do_not_cry_wolf_under_load():
+    with Cluster(3, flags=["--corrupt-check-time=1s", "--auto-compaction-retention=1s"]) as c:
+        load.run(c.endpoints, clients=16, seconds=4, keys=500)
+        rounds = sum(n.metric("bns_etcd_hash_checks_total") for n in c.nodes)
+        assert rounds >= 1
+        assert sum(n.metric("bns_etcd_hash_differences_total") for n in c.nodes) == 0
+        assert all(n.healthy() for n in c.nodes)
