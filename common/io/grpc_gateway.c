@@ -286,9 +286,11 @@ static const struct bns_grpc_gateway_path *find(const struct bns_grpc_gateway *g
 {
     struct bns_slice front = bns_slice(NULL, 0);
 
-    if (g->cfg.prefix_old != NULL && begins(path, bns_slice_str(g->cfg.prefix_old))) {
-        front = bns_slice_str(g->cfg.prefix_now);
-        path = bns_slice_skip(path, strlen(g->cfg.prefix_old));
+    for (size_t i = 0; g->cfg.prefixes_old != NULL && g->cfg.prefixes_old[i] != NULL; i++) {
+        if (front.len == 0 && begins(path, bns_slice_str(g->cfg.prefixes_old[i]))) {
+            front = bns_slice_str(g->cfg.prefix_now);
+            path = bns_slice_skip(path, strlen(g->cfg.prefixes_old[i]));
+        }
     }
     for (size_t i = 0; i < g->cfg.paths_count; i++) {
         struct bns_slice p = bns_slice_str(g->cfg.paths[i].path);

@@ -35,8 +35,10 @@ struct bns_grpc_gateway_path {
 struct bns_grpc_gateway_config {
     const struct bns_grpc_gateway_path *paths; /* borrowed for the gateway's life */
     size_t paths_count;
-    /* Paths that begin with the first are looked up with the second instead. NULL: none. */
-    const char *prefix_old, *prefix_now;
+    /* Paths that begin with one of these (the last is NULL) are looked up with prefix_now instead.
+     * NULL: none. */
+    const char *const *prefixes_old;
+    const char *prefix_now;
     size_t elements_max; /* of one JSON value: commas, colons, opening brackets; 0 = 65,536 */
 };
 

@@ -92,6 +92,9 @@ static const struct bns_grpc_gateway_path paths[] = {
     ELECTION("resign", "Resign", resign),
 };
 
+/* Of older releases. etcd 3.4 knows only the first, but clients still come with the other. */
+static const char *const prefixes_old[] = {"/v3beta/", "/v3alpha/", NULL};
+
 int etcd_gateway_routes(struct etcd_server *s)
 {
     const size_t by_ops = ELEMENTS_PER_OP * (size_t)s->opt->txn_ops_max;
@@ -99,23 +102,24 @@ int etcd_gateway_routes(struct etcd_server *s)
         .paths = paths,
         .paths_count = sizeof paths / sizeof paths[0],
         .elements_max = by_ops > ELEMENTS_MIN ? by_ops : ELEMENTS_MIN,
-        .prefix_old = "/v3beta/",
+        .prefixes_old = prefixes_old,
         .prefix_now = "/v3/",
     };
+    static const char *const routes[] = {"/v3", "/v3beta", "/v3alpha"};
     struct etcd_gateway *g = &s->gateway;
     int rv = bns_grpc_gateway_new(s->env, s->grpc, &cfg, &g->json);
 
     if (rv != BNS_OK)
         return rv;
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
         g->routes[i] = (struct bns_http_route){.method = "*",
-                                               .path = i == 0 ? "/v3" : "/v3beta",
+                                               .path = routes[i],
                                                .fn = bns_grpc_gateway_serve,
                                                .arg = g->json,
                                                .body_bytes_max = UINT64_MAX,
                                                .prefix = true,
                                                .stream = true};
-    return bns_http_server_routes(s->http, g->routes, 2);
+    return bns_http_server_routes(s->http, g->routes, sizeof routes / sizeof routes[0]);
 }
 
 /* ---- who may ask ----------------------------------------------------------------------------- */

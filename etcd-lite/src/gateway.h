@@ -12,7 +12,7 @@ struct etcd_options;
 
 struct etcd_gateway {
     struct bns_grpc_gateway *json;
-    struct bns_http_route routes[2];
+    struct bns_http_route routes[3];
 };
 
 /* After the gRPC and HTTP servers are made. Services may be registered later. */
