@@ -75,6 +75,7 @@ struct bns_raft_node_config {
     bool joining;
     const char *listen_host; /* where peers reach us; NULL with one member = no listener */
     uint16_t listen_port;
+    bool listen_optional; /* a port that is taken is no error: bns_raft_node_port() is 0 then */
     struct bns_tls *tls; /* borrowed: for peers that have it, and our listener when listen_tls */
     bool listen_tls;
     uint64_t election_ns, heartbeat_ns;
@@ -97,6 +98,9 @@ struct bns_raft_node_config {
     /* Has this id been a member and been removed? Asked for nodes that are no members (any more).
      * May be NULL: no. */
     bool (*is_removed)(void *arg, uint64_t id);
+    /* A connection to the peer listener that begins with an HTTP request; to be adopted by an HTTP
+     * server. NULL: closed, as a stranger's. */
+    void (*on_http)(void *arg, struct bns_stream *stream, struct bns_slice read_so_far);
     void *members_arg;
 };
 #define BNS_RAFT_NODE_METHOD 64u
@@ -172,6 +176,9 @@ void bns_raft_node_peer_remove(struct bns_raft_node *n, uint64_t id);
 
 /* The configuration in force; no voters: not known yet (joining). */
 const struct bns_raft_conf *bns_raft_node_conf(const struct bns_raft_node *n);
+
+/* Since when the connection to a member has been up without a break; 0: it is not. */
+uint64_t bns_raft_node_peer_since(const struct bns_raft_node *n, uint64_t id);
 
 void bns_raft_node_status(const struct bns_raft_node *n, struct bns_raft_status *out);
 uint16_t bns_raft_node_port(const struct bns_raft_node *n); /* of the peer listener, 0 = none */

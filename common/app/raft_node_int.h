@@ -81,6 +81,7 @@ struct bns_rn_peer {
     struct bns_raft_peer_addr addr; /* id 0: the place is free */
     bool leaving;                   /* to be let go as soon as the core is done with it */
     struct bns_rpc_peer *link;
+    uint64_t up_ns; /* since when the link is up */
     struct bns_rn_snap_out *snap; /* a snapshot on its way to this peer */
 };
 

@@ -166,6 +166,24 @@ int bns_raft_node_call(struct bns_raft_node *n, uint64_t to, const struct bns_rp
     return bns_rpc_call(p->link, o, &payload, 1);
 }
 
+static void on_up(void *arg)
+{
+    struct bns_rn_peer *p = arg;
+
+    p->up_ns = bns_now_ns(p->n->env);
+}
+
+uint64_t bns_raft_node_peer_since(const struct bns_raft_node *n, uint64_t id)
+{
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX && id != 0; i++) {
+        const struct bns_rn_peer *p = &n->peers[i];
+
+        if (p->addr.id == id)
+            return p->link != NULL && bns_rpc_peer_up(p->link) ? p->up_ns : 0;
+    }
+    return 0;
+}
+
 static void on_down(void *arg)
 {
     struct bns_rn_peer *p = arg;
@@ -194,6 +212,7 @@ int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
         .more = p->addr.more,
         .more_count = p->addr.more_count,
         .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
+        .on_up = on_up,
         .on_down = on_down,
         .arg = p,
     };
@@ -219,8 +238,12 @@ int bns_rn_net_start(struct bns_raft_node *n, struct bns_err *err)
             return bns_err_set(err, rv, "raft: cannot make the peer server");
         rv = bns_rpc_server_listen_tls(n->server, n->cfg.listen_tls ? n->cfg.tls : NULL,
                                        n->cfg.listen_host, n->cfg.listen_port, &n->port, err);
-        if (rv != BNS_OK)
+        if (rv != BNS_OK && (!n->cfg.listen_optional || rv == BNS_E_NOMEM))
             return rv;
+        if (rv != BNS_OK) /* it serves all the same, but nobody can join it */
+            n->port = 0;
+        if (n->cfg.on_http != NULL)
+            bns_rpc_server_http(n->server, n->cfg.on_http, n->cfg.members_arg);
     }
     for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
         rv = bns_rn_peer_dial(&n->peers[i], err);

@@ -46,6 +46,10 @@ BNS_MUST_CHECK int bns_rpc_server_listen_tls(struct bns_rpc_server *s, struct bn
 /* Takes over an accepted stream with the bytes already read (one port, several protocols). */
 void bns_rpc_server_adopt(struct bns_rpc_server *s, struct bns_stream *stream,
                           struct bns_slice read_so_far);
+/* A connection that begins with an HTTP request (GET) is given away, with the bytes read, before
+ * any HELLO: an HTTP server adopts it. Without it such a connection is closed as a stranger's. */
+typedef void bns_rpc_http_fn(void *arg, struct bns_stream *stream, struct bns_slice read_so_far);
+void bns_rpc_server_http(struct bns_rpc_server *s, bns_rpc_http_fn *fn, void *arg);
 /* Closes all connections; no callback runs afterwards; requests not yet answered may still be
  * replied to (dropped); open streams are told BNS_E_OFF first. NULL is fine. */
 void bns_rpc_server_free(struct bns_rpc_server *s);

@@ -274,6 +274,13 @@ static int got_frame(struct bns_rpc_conn *c, const struct bns_frame *f)
     return rv;
 }
 
+/* No frame begins like this: it would be half a gigabyte. */
+static bool is_http(const struct bns_rpc_conn *c, struct bns_slice data)
+{
+    return !c->dials && !c->greeted && c->ops->on_http != NULL && c->reader.part.len == 0 &&
+           data.len >= 4 && memcmp(data.ptr, "GET ", 4) == 0;
+}
+
 static void on_data(void *arg, struct bns_slice data)
 {
     struct bns_rpc_conn *c = arg;
@@ -283,6 +290,14 @@ static void on_data(void *arg, struct bns_slice data)
 
     if (c->dead)
         return;
+    if (is_http(c, data)) {
+        bns_timer_stop(c->env, &c->timer);
+        if (c->ops->on_http(c->owner, c->stream, data)) {
+            bns_frame_reader_free(&c->reader);
+            bns_free(c->env->alloc, c);
+            return;
+        }
+    }
     c->heard_ns = bns_now_ns(c->env);
     while (!c->dead) {
         rv = bns_frame_next(&c->reader, &data, &f);

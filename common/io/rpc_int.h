@@ -20,6 +20,9 @@ struct bns_rpc_conn_ops {
     int (*on_hello)(void *owner, const struct bns_hello *h, struct bns_err *err);
     int (*on_frame)(void *owner, const struct bns_frame *f); /* error: likewise */
     void (*on_dead)(void *owner, int code);
+    /* Accepted, and it begins like a request of HTTP. True: taken, the connection is gone. May be
+     * NULL. */
+    bool (*on_http)(void *owner, struct bns_stream *stream, struct bns_slice read_so_far);
 };
 
 struct bns_rpc_conn {

@@ -298,7 +298,7 @@ static void on_dead(void *owner, int code)
     leave(p);
 }
 
-static const struct bns_rpc_conn_ops conn_ops = {on_hello, on_frame, on_dead};
+static const struct bns_rpc_conn_ops conn_ops = {on_hello, on_frame, on_dead, NULL};
 
 static int dial(struct bns_rpc_peer *p, struct bns_err *err)
 {

@@ -24,6 +24,8 @@ struct bns_rpc_server {
     struct bns_rpc_identity me;
     const struct bns_rpc_handler *h;
     bns_rpc_stream_fn *on_stream;
+    bns_rpc_http_fn *on_http;
+    void *http_arg;
     void *arg;
     struct bns_tls_listener *listener;
     struct bns_list conns;
@@ -156,7 +158,19 @@ static void on_dead(void *owner, int code)
     conn_free(owner);
 }
 
-static const struct bns_rpc_conn_ops conn_ops = {on_hello, on_frame, on_dead};
+static bool on_http(void *owner, struct bns_stream *stream, struct bns_slice read_so_far)
+{
+    struct server_conn *sc = owner;
+    struct bns_rpc_server *s = sc->s;
+
+    if (s->on_http == NULL)
+        return false;
+    conn_free(sc);
+    s->on_http(s->http_arg, stream, read_so_far);
+    return true;
+}
+
+static const struct bns_rpc_conn_ops conn_ops = {on_hello, on_frame, on_dead, on_http};
 
 void bns_rpc_server_adopt(struct bns_rpc_server *s, struct bns_stream *stream,
                           struct bns_slice read_so_far)
@@ -218,6 +232,12 @@ int bns_rpc_server_new(struct bns_env *env, const struct bns_rpc_identity *id,
 void bns_rpc_server_streams(struct bns_rpc_server *s, bns_rpc_stream_fn *fn)
 {
     s->on_stream = fn;
+}
+
+void bns_rpc_server_http(struct bns_rpc_server *s, bns_rpc_http_fn *fn, void *arg)
+{
+    s->on_http = fn;
+    s->http_arg = arg;
 }
 
 int bns_rpc_server_listen_tls(struct bns_rpc_server *s, struct bns_tls *tls, const char *host,

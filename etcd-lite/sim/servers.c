@@ -112,7 +112,7 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
     if (rv == BNS_OK)
         rv = make_dir(env, &err);
     if (rv == BNS_OK)
-        rv = etcd_server_start(env, &v->opt, &v->s, &err);
+        rv = etcd_server_start(env, &v->opt, NULL, &v->s, &err);
     v->up = rv == BNS_OK;
     if (rv != BNS_OK)
         bns_world_note(m->w, "n%u does not start: %s", id, err.text);

@@ -222,7 +222,7 @@ static void raise_and_refuse(struct etcd_server *s, struct bns_grpc_call *c)
         return;
     bns_buf_init(&b, s->env->alloc, 64);
     t->instead = &no_space;
-    if (encode(s, s->opt->self->id, ETCD_ALARM_NOSPACE, true, &b) == BNS_OK)
+    if (encode(s, s->member_id, ETCD_ALARM_NOSPACE, true, &b) == BNS_OK)
         etcd_task_propose(t, ETCD_OP_ALARM, bns_buf_slice(&b));
     else
         etcd_task_fail(t, no_space.code, no_space.text);
@@ -265,7 +265,7 @@ static void look_for_own(void *arg, uint64_t member, int type, bool auto_raised)
 
 void etcd_alarm_tick(struct etcd_server *s)
 {
-    struct own o = {.id = s->opt->self->id};
+    struct own o = {.id = s->member_id};
     uint64_t quota = etcd_kv_quota(s->kv), want = quota / 16;
 
     if (!s->opt->auto_disarm || !etcd_kv_alarmed(s->kv, ETCD_ALARM_NOSPACE))

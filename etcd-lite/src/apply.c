@@ -120,10 +120,14 @@ static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *
         bns_counter_add(kv->m_txn, 1);
         rv = etcd_exec_txn(&x, r->txn, false);
     } else if (r->cluster_member_attr_set != NULL) {
-        rv = etcd_members_apply(kv, r->cluster_member_attr_set);
-    } else if (p != NULL && r->compaction == NULL) {
-        (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* unknown: an empty answer */
+        rv = etcd_members_attr(kv, r->cluster_member_attr_set);
+    } else if (r->cluster_members != NULL) {
+        rv = etcd_members_made(kv, r->cluster_members);
+    } else if (r->member_update != NULL) {
+        rv = etcd_members_update(kv, r->member_update);
     }
+    if (p != NULL && p->parts_count == 0)
+        (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* an empty answer */
     if (rv == BNS_OK)
         etcd_exec_end(&x);
     return rv;
@@ -202,6 +206,23 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
     conclude(kv, e, p, why, wait);
 }
 
+/* Another configuration, and what a request of Cluster made of the members. */
+static void apply_conf(struct etcd_kv *kv, const struct bns_raft_entry *e)
+{
+    struct etcd_pending *p;
+    uint64_t id = 0;
+
+    if (etcd_members_conf(kv, e, &id) != BNS_OK) {
+        etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
+        return;
+    }
+    p = pending_for(kv, take_waiter(kv, id));
+    if (p != NULL)
+        (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
+    conclude(kv, e, p, etcd_ok, false);
+    etcd_members_told(kv);
+}
+
 static void apply_entry(struct etcd_kv *kv, const struct bns_raft_entry *e)
 {
     const Etcdserverpb__InternalRaftRequest *r = NULL;
@@ -209,16 +230,11 @@ static void apply_entry(struct etcd_kv *kv, const struct bns_raft_entry *e)
     BNS_ASSERT(e->index > kv->now.applied);
     if (e->kind == BNS_RAFT_NORMAL && e->data != NULL)
         r = decode(kv, e);
-    if (e->kind == BNS_RAFT_CONF && e->data != NULL) {
-        struct bns_raft_conf conf;
-        if (bns_raft_conf_decode(bns_rcbuf_slice(e->data), &conf) == BNS_OK)
-            kv->now.conf = conf;
-    }
-    if (kv->dead)
-        return;
-    if (r != NULL)
+    if (e->kind == BNS_RAFT_CONF && e->data != NULL)
+        apply_conf(kv, e);
+    else if (!kv->dead && r != NULL)
         apply_request(kv, e, r);
-    else
+    else if (!kv->dead)
         conclude(kv, e, NULL, etcd_ok, false);
     if (!kv->dead && !kv->apply.reading)
         kv->apply.pos++;

@@ -190,8 +190,7 @@ int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns
     int rv;
 
     if (main == 0)
-        return sub < ETCD_BUCKET_SUB ? etcd_members_row(kv, sub, bytes)
-                                     : etcd_buckets_row(kv, sub, bytes);
+        return etcd_buckets_row(kv, sub, bytes);
     if (etcd_kvbytes_parse(bytes, &v) != BNS_OK || bytes.len >= ETCD_REV_LEASE)
         return BNS_E_CORRUPT;
     if (v.mod != 0 && (v.mod != main || v.version <= 0))
@@ -290,7 +289,6 @@ void etcd_kv_close(struct etcd_kv *kv)
     bns_buf_free(&kv->compact.cursor);
     bns_free(kv->alloc, kv->compact.rows);
     bns_hmap_free(&kv->waiters);
-    etcd_members_free(kv);
     etcd_buckets_clear(kv);
     etcd_leases_clear(kv);
     bns_free(kv->alloc, kv->leases.rows);

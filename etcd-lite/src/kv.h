@@ -104,6 +104,18 @@ void etcd_kv_hash_all(struct etcd_kv *kv, etcd_done *done, void *arg);
  * ClusterMemberAttrSetRequest; empty when it has not. Borrowed until the loop's next turn. */
 struct bns_slice etcd_kv_member(const struct etcd_kv *kv, uint64_t id);
 
+/* The members as the log made them: rows of ETCD_BUCKET_MEMBERS (kv_bucket.h), the key is
+ * etcd_member_key(id), the value a Member without client URLs. Not known: the log says
+ * nothing of members yet, the flags stand. */
+bool etcd_kv_members_known(const struct etcd_kv *kv);
+bool etcd_kv_member_removed(const struct etcd_kv *kv, uint64_t id); /* for ever */
+/* fn runs inside the apply of whatever changed members, and after a snapshot was installed. */
+void etcd_kv_on_members(struct etcd_kv *kv, void (*fn)(void *arg), void *arg);
+struct etcd_member_key {
+    uint8_t bytes[8];
+};
+struct etcd_member_key etcd_member_key(uint64_t id);
+
 /* ---- writes --------------------------------------------------------------------------------- */
 enum etcd_op {
     ETCD_OP_PUT = 4,
@@ -127,7 +139,9 @@ enum etcd_op {
     ETCD_OP_AUTH_ROLE_GRANT_PERMISSION = 1203,
     ETCD_OP_AUTH_ROLE_REVOKE_PERMISSION = 1204,
     ETCD_OP_CLUSTER_VERSION = 1300,
-    ETCD_OP_MEMBER_ATTR = 1301
+    ETCD_OP_MEMBER_ATTR = 1301,
+    ETCD_OP_MEMBERS = 20002,
+    ETCD_OP_MEMBER_UPDATE = 20003
 };
 
 /* InternalRaftRequest{header{ID}, op: request}, the request's bytes as the client sent them. One

@@ -230,8 +230,10 @@ int etcd_buckets_row(struct etcd_kv *kv, uint32_t sub, struct bns_slice bytes)
     struct bns_rcbuf *copy;
     int rv;
 
-    if (sub < ETCD_BUCKET_SUB || slot >= ETCD_BUCKET_ROWS_MAX || is_taken(&kv->buckets, slot) ||
-        bytes.len < HEAD || bns_get_u32le(bytes.ptr) > bytes.len - HEAD)
+    if (sub < ETCD_BUCKET_SUB)
+        return BNS_OK; /* what members said of themselves before there were buckets: said again */
+    if (slot >= ETCD_BUCKET_ROWS_MAX || is_taken(&kv->buckets, slot) || bytes.len < HEAD ||
+        bns_get_u32le(bytes.ptr) > bytes.len - HEAD)
         return BNS_E_CORRUPT;
     copy = bns_rcbuf_copy(kv->alloc, bytes);
     if (copy == NULL)

@@ -24,7 +24,8 @@ enum etcd_bucket {
     ETCD_BUCKET_MEMBERS = 5, /* id -> Member */
     ETCD_BUCKET_REMOVED = 6, /* id of a removed member: it never comes back */
     ETCD_BUCKET_CLUSTER = 7,
-    ETCD_BUCKET_LEASES = 8 /* id -> what is left of its TTL */
+    ETCD_BUCKET_LEASES = 8,     /* id -> what is left of its TTL */
+    ETCD_BUCKET_ATTRIBUTES = 9, /* id -> ClusterMemberAttrSetRequest: what it says of itself */
 };
 
 #define ETCD_BUCKET_ROWS_MAX (1u << 20) /* in all buckets */

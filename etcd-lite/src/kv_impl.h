@@ -198,8 +198,6 @@ struct etcd_leases {
     struct bns_hist *m_ttl;
 };
 
-#define ETCD_MEMBER_SLOTS 32
-
 struct etcd_watch_hub;
 
 struct etcd_kv {
@@ -241,11 +239,8 @@ struct etcd_kv {
     struct etcd_buckets buckets;
     uint32_t alarms; /* a bit a type */
     uint32_t alarms_count;
-    struct {
-        uint64_t id;
-        struct bns_rcbuf *bytes;
-    } members[ETCD_MEMBER_SLOTS];
-    size_t members_count;
+    void (*on_members)(void *arg);
+    void *on_members_arg;
     void (*drained)(void *arg);
     void *drained_arg;
     struct bns_task drain_task;
@@ -267,11 +262,16 @@ BNS_MUST_CHECK int etcd_kv_push_row(struct etcd_kv *kv, int64_t main, uint32_t s
 int etcd_kv_index_row(struct etcd_kv *kv, int64_t main, uint32_t sub, struct bns_slice bytes);
 struct bns_slice etcd_bytes(ProtobufCBinaryData d);
 
-/* kv_members.c */
-void etcd_members_free(struct etcd_kv *kv);
-BNS_MUST_CHECK int etcd_members_row(struct etcd_kv *kv, uint32_t slot, struct bns_slice bytes);
-BNS_MUST_CHECK int etcd_members_apply(struct etcd_kv *kv,
-                                      const Etcdserverpb__ClusterMemberAttrSetRequest *r);
+/* kv_members.c. All BNS_E_NOMEM. */
+BNS_MUST_CHECK int etcd_members_attr(struct etcd_kv *kv,
+                                     const Etcdserverpb__ClusterMemberAttrSetRequest *r);
+BNS_MUST_CHECK int etcd_members_made(struct etcd_kv *kv,
+                                     const Etcdserverpb__ClusterMembersRequest *r);
+BNS_MUST_CHECK int etcd_members_update(struct etcd_kv *kv, const Etcdserverpb__Member *m);
+/* An entry of kind CONF. *id = of the request that made it, 0 = none. */
+BNS_MUST_CHECK int etcd_members_conf(struct etcd_kv *kv, const struct bns_raft_entry *e,
+                                     uint64_t *id);
+void etcd_members_told(struct etcd_kv *kv);
 
 /* lease_kv.c */
 void etcd_leases_init(struct etcd_kv *kv);

@@ -259,6 +259,7 @@ static void install_over(struct etcd_kv *kv, int code)
     else
         etcd_compact_kick(kv); /* the old store goes on where it was */
     etcd_watch_installed(kv);
+    etcd_members_told(kv);
     etcd_reads_pump(kv);
     done(arg, code);
 }
@@ -351,7 +352,6 @@ static void switched(struct etcd_store_job *j)
     etcd_leases_clear(kv);
     etcd_index_free(&kv->index);
     etcd_cache_clear(&kv->cache);
-    etcd_members_free(kv);
     etcd_buckets_clear(kv);
     rows = bns_alloc_array(kv->alloc, SCAN_ROWS, sizeof *rows);
     if (rows == NULL) {

@@ -312,6 +312,10 @@ void etcd_ask_request(void *arg, struct bns_rpc_request *r, uint64_t from, uint1
         etcd_corrupt_request(s, r, payload);
         return;
     }
+    if (method == ETCD_METHOD_CHANGE) {
+        etcd_change_request(s, r, payload);
+        return;
+    }
     if (method != METHOD_RENEW && method != METHOD_LOOK) {
         bns_rpc_reply(r, BNS_E_UNSUPPORTED, bns_slice(NULL, 0));
         return;

@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include "app/daemon.h"
+#include "join.h"
 #include "restore.h"
 #include "server.h"
 
 struct app {
     struct etcd_options opt;
     struct etcd_server *server;
+    struct etcd_join *join;
     struct bns_daemon *daemon;
 };
 
@@ -20,23 +22,58 @@ static void serving(void *arg)
     bns_daemon_ready(a->daemon);
 }
 
-static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
+static void removed(void *arg)
 {
     struct app *a = arg;
-    int rv;
 
-    a->daemon = d;
-    rv = etcd_server_start(bns_daemon_env(d), &a->opt, &a->server, err);
+    bns_daemon_drain(a->daemon);
+}
+
+static int serve(struct app *a, const struct etcd_identity *joins, struct bns_err *err)
+{
+    struct bns_daemon *d = a->daemon;
+    int rv = etcd_server_start(bns_daemon_env(d), &a->opt, joins, &a->server, err);
+    uint16_t peer;
+
     if (rv != BNS_OK)
         return rv;
     bns_daemon_port(d, "client", a->opt.client.host, a->server->client_port);
-    if (a->opt.members.count > 1)
-        bns_daemon_port(d, "peer", a->opt.peer.host, bns_raft_node_port(a->server->node));
+    peer = bns_raft_node_port(a->server->node);
+    if (peer != 0 && (a->opt.members.count > 1 || !a->opt.peer_default))
+        bns_daemon_port(d, "peer", a->opt.peer.host, peer);
+    a->server->on_removed = removed;
+    a->server->on_removed_arg = a;
     a->server->on_serving = serving;
     a->server->on_serving_arg = a;
     if (a->server->serving)
         serving(a);
     return BNS_OK;
+}
+
+static void joined(void *arg, int code, const struct etcd_identity *who, const struct bns_err *why)
+{
+    struct app *a = arg;
+    struct bns_err err = *why;
+
+    if (code == BNS_OK)
+        code = serve(a, who, &err);
+    if (code != BNS_OK)
+        bns_fatal(bns_daemon_env(a->daemon), bns_exit_code(code), err.text);
+    etcd_join_free(a->join);
+    a->join = NULL;
+}
+
+/* A member that joins has no identity before the cluster has told it. */
+static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
+{
+    struct app *a = arg;
+    struct bns_env *env = bns_daemon_env(d);
+    struct etcd_identity is;
+
+    a->daemon = d;
+    if (a->opt.joins && etcd_identity_read(env->vfs, a->opt.data_dir, &is, err) == BNS_E_NOTFOUND)
+        return etcd_join(env, &a->opt, joined, a, &a->join, err);
+    return serve(a, NULL, err);
 }
 
 static void drained(void *arg)
@@ -51,7 +88,10 @@ static void drain(struct bns_daemon *d, void *arg)
     struct app *a = arg;
 
     (void)d;
-    etcd_server_drain(a->server, drained, a);
+    if (a->server != NULL)
+        etcd_server_drain(a->server, drained, a);
+    else
+        drained(a);
 }
 
 static void stop(struct bns_daemon *d, void *arg)

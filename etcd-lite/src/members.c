@@ -196,3 +196,12 @@ const struct etcd_member *etcd_members_find(const struct etcd_members *m, uint64
     }
     return NULL;
 }
+
+const struct etcd_roster_member *etcd_roster_find(const struct etcd_roster *r, uint64_t id)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->member[i].id == id)
+            return &r->member[i];
+    }
+    return NULL;
+}

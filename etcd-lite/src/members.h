@@ -35,6 +35,21 @@ struct etcd_members {
     size_t count;
 };
 
+/* Whoever belongs to a cluster: as many as Raft takes. */
+#define ETCD_ROSTER_MAX 16
+
+struct etcd_roster_member {
+    uint64_t id;
+    char name[ETCD_NAME_MAX]; /* empty: never started */
+    struct etcd_urls peer_urls;
+    bool learner;
+};
+
+struct etcd_roster {
+    struct etcd_roster_member member[ETCD_ROSTER_MAX]; /* by id */
+    size_t count;
+};
+
 /* A URL taken apart: "http://host:port"; the host is "127.0.0.1", "::1", "localhost", a name. */
 struct etcd_url {
     bool tls;
@@ -51,6 +66,7 @@ BNS_MUST_CHECK int etcd_urls_parse(const char *list, struct etcd_urls *out, stru
 BNS_MUST_CHECK int etcd_members_parse(const char *list, const char *token, struct etcd_members *out,
                                       struct bns_err *err);
 const struct etcd_member *etcd_members_named(const struct etcd_members *m, const char *name);
+const struct etcd_roster_member *etcd_roster_find(const struct etcd_roster *r, uint64_t id);
 const struct etcd_member *etcd_members_find(const struct etcd_members *m, uint64_t id);
 
 #endif

@@ -12,13 +12,15 @@
 #define DEFAULT_CLIENT "http://localhost:2379"
 #define DEFAULT_PEER "http://localhost:2380"
 
+static const char default_peer[] = DEFAULT_PEER;
+
 static void defaults(struct etcd_options *o)
 {
     *o = (struct etcd_options){
         .name = "default",
         .listen_client_urls = DEFAULT_CLIENT,
         .advertise_client_urls = NULL,
-        .listen_peer_urls = DEFAULT_PEER,
+        .listen_peer_urls = default_peer,
         .initial_advertise_peer_urls = DEFAULT_PEER,
         .initial_cluster_token = "etcd-cluster",
         .initial_cluster_state = "new",
@@ -40,6 +42,8 @@ static void defaults(struct etcd_options *o)
         .compaction_mode = "periodic",
         .compaction_retention = "0",
         .compact_hash_check_ns = 60 * BNS_SEC,
+        .strict_reconfig = true,
+        .learners_max = 1,
     };
 }
 
@@ -92,11 +96,14 @@ static int check_values(const struct etcd_options *o, struct bns_err *err)
     if (strcmp(o->log_format, "logfmt") != 0 && strcmp(o->log_format, "json") != 0)
         return bns_err_set(err, BNS_E_INVALID, "--log-format \"%s\" is neither logfmt nor json",
                            o->log_format);
-    if (strcmp(o->initial_cluster_state, "new") != 0)
+    if (strcmp(o->initial_cluster_state, "new") != 0 &&
+        strcmp(o->initial_cluster_state, "existing") != 0)
         return bns_err_set(err, BNS_E_INVALID,
-                           "--initial-cluster-state \"%s\": only \"new\" is supported: members "
-                           "cannot be added to a running cluster yet",
+                           "--initial-cluster-state \"%s\" is neither new nor existing",
                            o->initial_cluster_state);
+    if (o->learners_max == 0 || o->learners_max > ETCD_ROSTER_MAX)
+        return bns_err_set(err, BNS_E_INVALID, "--max-learners %llu is not in 1..%d",
+                           (unsigned long long)o->learners_max, ETCD_ROSTER_MAX);
     return BNS_OK;
 }
 
@@ -137,6 +144,9 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
     if (rv == BNS_OK)
         rv = etcd_autocompact_parse(o->compaction_mode, o->compaction_retention, &o->autocompact,
                                     err);
+    o->peer_default = o->listen_peer_urls == default_peer;
+    o->joins = strcmp(o->initial_cluster_state, "existing") == 0;
+
     if (rv == BNS_OK && o->data_dir == NULL)
         rv = print(arena, &o->data_dir, "%s%s", o->name, ".etcd");
     if (rv == BNS_OK && o->initial_cluster == NULL)
@@ -225,7 +235,13 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
          "the members: name=peer URL, separated by commas", NULL},
         {"initial-cluster-token", 0, BNS_VALUE_STR, &o->initial_cluster_token,
          "token of the cluster, part of its ids", NULL},
-        {"initial-cluster-state", 0, BNS_VALUE_STR, &o->initial_cluster_state, "new", NULL},
+        {"initial-cluster-state", 0, BNS_VALUE_STR, &o->initial_cluster_state,
+         "new, or existing: join a cluster that has added this member", NULL},
+        {"strict-reconfig-check", 0, BNS_VALUE_BOOL, &o->strict_reconfig,
+         "refuse changes of members that may cost the quorum", NULL},
+        {"max-learners", 0, BNS_VALUE_U64, &o->learners_max, "learners in the cluster", NULL},
+        {"experimental-max-learners", 0, BNS_VALUE_U64, &o->learners_max,
+         "its name in older releases", NULL},
         {"heartbeat-interval", 0, BNS_VALUE_U64, &o->heartbeat_ms, "milliseconds", NULL},
         {"election-timeout", 0, BNS_VALUE_U64, &o->election_ms, "milliseconds", NULL},
         {"snapshot-count", 0, BNS_VALUE_U64, &o->snapshot_count,

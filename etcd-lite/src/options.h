@@ -29,7 +29,9 @@ struct etcd_options {
     uint64_t corrupt_check_ns;      /* between two comparisons of all members' data; 0 = off */
     uint64_t compact_hash_check_ns; /* with compact_hash_check: looked at so often */
     bool initial_corrupt_check, compact_hash_check;
-    bool auto_disarm; /* NOSPACE clears itself when there is room again */
+    bool strict_reconfig;  /* refuse a change of members that may cost the quorum */
+    uint64_t learners_max; /* in the cluster */
+    bool auto_disarm;      /* NOSPACE clears itself when there is room again */
     /* Of the log. Not flags: the simulator has small disks and short runs. */
     uint32_t segment_bytes;
     uint64_t reserve_bytes, trailing_entries;
@@ -38,6 +40,8 @@ struct etcd_options {
     /* derived */
     struct etcd_urls client_urls, advertised, peer_listen;
     struct etcd_url client, peer; /* the first of each */
+    bool peer_default;            /* nobody asked for a peer listener */
+    bool joins;                   /* --initial-cluster-state existing */
     struct etcd_members members;
     const struct etcd_member *self;
     struct etcd_autocompact_cfg autocompact;

@@ -18,7 +18,7 @@ static int encode(const struct etcd_server *s, struct bns_buf *out)
     for (size_t i = 0; rv == BNS_OK && i < s->opt->advertised.count; i++)
         rv = bns_pb_put_bytes(&attr, 2, bns_slice_str(s->opt->advertised.url[i]));
     if (rv == BNS_OK)
-        rv = bns_pb_put_u64(out, 1, s->opt->self->id);
+        rv = bns_pb_put_u64(out, 1, s->member_id);
     if (rv == BNS_OK)
         rv = bns_pb_put_bytes_always(out, 2, bns_buf_slice(&attr));
     bns_buf_free(&attr);
@@ -35,7 +35,7 @@ void etcd_publish(void *arg)
         return;
     bns_buf_init(&want, s->env->alloc, 32768);
     if (encode(s, &want) == BNS_OK &&
-        bns_slice_eq(bns_buf_slice(&want), etcd_kv_member(s->kv, s->opt->self->id))) {
+        bns_slice_eq(bns_buf_slice(&want), etcd_kv_member(s->kv, s->member_id))) {
         bns_buf_free(&want);
         return;
     }

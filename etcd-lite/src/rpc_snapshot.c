@@ -109,16 +109,19 @@ static void dumped(void *arg, int code, struct bns_slice bytes, const char *text
     }
 }
 
-static void voters_of(const struct etcd_server *s, struct bns_raft_conf *out)
+static void conf_now(const struct etcd_server *s, struct bns_raft_conf *out)
 {
-    const struct etcd_members *m = &s->opt->members;
+    struct etcd_roster r;
 
-    *out = (struct bns_raft_conf){.voters_count = (uint8_t)m->count};
-    for (size_t i = 0; i < m->count; i++)
-        out->voters[i] = m->member[i].id;
+    etcd_roster_read(s, &r);
+    *out = (struct bns_raft_conf){0};
+    for (size_t i = 0; i < r.count; i++) {
+        if (r.member[i].learner)
+            out->learners[out->learners_count++] = r.member[i].id;
+        else
+            out->voters[out->voters_count++] = r.member[i].id;
+    }
 }
-
-_Static_assert(ETCD_MEMBERS_MAX <= BNS_RAFT_PEERS_MAX, "every member can vote");
 
 static void on_message(struct bns_grpc_call *call, struct bns_slice msg)
 {
@@ -133,7 +136,7 @@ static void on_message(struct bns_grpc_call *call, struct bns_slice msg)
         return;
     }
     c = s->snapshots_count >= CALLS_MAX ? NULL : bns_alloc_zero(s->env->alloc, sizeof *c);
-    voters_of(s, &conf);
+    conf_now(s, &conf);
     if (c == NULL || etcd_dump_open(s->kv, &conf, dumped, c, &c->dump) != BNS_OK) {
         bns_free(s->env->alloc, c);
         bns_grpc_finish(call, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_BUSY, NULL, 0);

@@ -166,8 +166,8 @@ void etcd_watch_end(struct etcd_server *s)
 
 int etcd_watch_service(struct etcd_server *s)
 {
-    struct etcd_watch_config cfg = {.cluster_id = s->opt->members.cluster_id,
-                                    .member_id = s->opt->self->id,
+    struct etcd_watch_config cfg = {.cluster_id = s->cluster_id,
+                                    .member_id = s->member_id,
                                     .raft_term = &s->term,
                                     .progress_ns = s->opt->watch_progress_ns,
                                     .fragment_bytes = s->opt->request_bytes_max + OVERHEAD_BYTES};

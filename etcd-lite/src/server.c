@@ -9,7 +9,6 @@
 #include <stdio.h>
 
 #include "base/varint.h"
-#include "identity.h"
 
 #define DRAIN_NS (5 * BNS_SEC)
 #define READ_BYTES (16u * 1024 * 1024) /* of values, on their way from the store */
@@ -22,6 +21,7 @@ static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t 
     s->term = term;
     s->leader = leader;
     etcd_asks_role(s);
+    etcd_cluster_role(s);
     if (s->stopping) /* no timer is started any more */
         return;
     etcd_watch_leader(s);
@@ -30,7 +30,7 @@ static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t 
     s->serving = true;
     bns_timer_start(s->env, &s->publish, bns_now_ns(s->env));
     BNS_LOG(s->env->log, BNS_LOG_INFO, "etcd", "ready to serve client requests",
-            BNS_HEX("member", s->opt->self->id), BNS_HEX("cluster", s->opt->members.cluster_id));
+            BNS_HEX("member", s->member_id), BNS_HEX("cluster", s->cluster_id));
     if (s->on_serving != NULL)
         s->on_serving(s->on_serving_arg);
 }
@@ -59,15 +59,32 @@ static int propose_revoke(void *arg, struct bns_rcbuf *entry)
     return s->node == NULL ? BNS_E_SHUTDOWN : bns_raft_node_propose(s->node, entry);
 }
 
+/* Whose the directory is: as it says, or as the flags do, or as whom the cluster awaits us. With
+ * --initial-cluster-state existing the flags may name members that came later: then the directory
+ * alone counts. */
+static int who(struct etcd_server *s, const struct etcd_identity *joins, struct bns_err *err)
+{
+    const struct etcd_options *o = s->opt;
+    struct etcd_identity mine = {.cluster_id = o->members.cluster_id, .member_id = o->self->id}, is;
+    int rv = o->joins ? etcd_identity_read(s->env->vfs, o->data_dir, &is, err) : BNS_E_NOTFOUND;
+
+    if (rv == BNS_E_NOTFOUND)
+        rv = etcd_identity_check(s->env->vfs, o->data_dir, joins != NULL ? joins : &mine, &is, err);
+    if (rv != BNS_OK)
+        return rv;
+    s->cluster_id = is.cluster_id;
+    s->member_id = is.member_id;
+    s->joined = is.joined;
+    s->told = is.told;
+    return BNS_OK;
+}
+
 static int open_store(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
     struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes, .read_bytes = READ_BYTES};
     char dir[BNS_PATH_MAX];
-    int rv = etcd_identity_check(s->env->vfs, o->data_dir, o->members.cluster_id, o->self->id, err);
-
-    if (rv == BNS_OK)
-        rv = subdir(s->env, o->data_dir, "kv", dir, err);
+    int rv = subdir(s->env, o->data_dir, "kv", dir, err);
     kc.dir = dir;
     if (rv == BNS_OK)
         rv = etcd_kv_open(s->env, &kc, &s->kv, err);
@@ -78,41 +95,73 @@ static int open_store(struct etcd_server *s, struct bns_err *err)
     return rv;
 }
 
-_Static_assert(ETCD_URLS_MAX <= BNS_RPC_ADDRS_MAX, "every peer URL is dialled");
+/* ---- the members ---------------------------------------------------------------------------- */
 
-static int peer_addresses(const struct etcd_members *m, struct bns_raft_peer_addr *out,
+static void sync_members(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    if (!s->stopping)
+        etcd_cluster_sync(s);
+}
+
+/* Inside an apply: the Raft node is not to be called now. */
+static void on_members(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    if (!s->stopping)
+        bns_timer_start(s->env, &s->members_timer, bns_now_ns(s->env));
+}
+
+static bool is_removed(void *arg, uint64_t id)
+{
+    struct etcd_server *s = arg;
+
+    return etcd_kv_member_removed(s->kv, id);
+}
+
+static void on_removed(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    BNS_LOG(s->env->log, BNS_LOG_ERROR, "etcd",
+            "the member has been permanently removed from the cluster: it stops; the data "
+            "directory used by this member must be removed",
+            BNS_HEX("member", s->member_id), BNS_STR("data_dir", s->opt->data_dir));
+    if (s->on_removed != NULL && !s->stopping)
+        s->on_removed(s->on_removed_arg);
+}
+
+static int peer_addresses(struct etcd_server *s, struct bns_raft_peer_addr *out, size_t *count,
                           struct bns_err *err)
 {
-    for (size_t i = 0; i < m->count; i++) {
-        const struct etcd_urls *urls = &m->member[i].peer_urls;
+    struct etcd_roster r;
 
-        out[i].id = m->member[i].id;
-        out[i].more_count = urls->count - 1;
-        out[i].tls = strncmp(urls->url[0], "https:", 6) == 0;
-        for (size_t k = 0; k < urls->count; k++) {
-            struct etcd_url u;
-            int rv = etcd_url_parse(urls->url[k], &u, err);
+    etcd_roster_read(s, &r);
+    for (size_t i = 0; i < r.count; i++) {
+        int rv = etcd_peer_addr(r.member[i].id, &r.member[i].peer_urls, &out[i], err);
 
-            if (rv != BNS_OK)
-                return rv;
-            memcpy(k == 0 ? out[i].host : out[i].more[k - 1].host, u.host, sizeof u.host);
-            *(k == 0 ? &out[i].port : &out[i].more[k - 1].port) = u.port;
-        }
+        if (rv != BNS_OK)
+            return rv;
+        out[i].learner = r.member[i].learner;
     }
+    *count = r.count;
     return BNS_OK;
 }
 
 static int open_log(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
-    struct bns_raft_peer_addr peers[ETCD_MEMBERS_MAX] = {0};
+    struct bns_raft_peer_addr peers[BNS_RAFT_PEERS_MAX] = {0};
+    size_t peers_count = 0;
     char dir[BNS_PATH_MAX];
     struct bns_raft_node_config nc = {
         .group = 1,
-        .id = o->self->id,
+        .id = s->member_id,
         .peers = peers,
-        .peers_count = o->members.count,
-        .listen_host = o->members.count > 1 ? o->peer.host : NULL,
+        .joining = s->joined,
+        .listen_host = o->peer.host,
         .listen_port = o->peer.port,
         .tls = s->secure.peer,
         .listen_tls = o->peer.tls,
@@ -127,15 +176,26 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
         .on_role_arg = s,
         .on_request = etcd_ask_request,
         .on_request_arg = s,
+        .on_removed = on_removed,
+        .is_removed = is_removed,
+        .on_http = etcd_peer_http_adopt,
+        .members_arg = s,
     };
     int rv = subdir(s->env, o->data_dir, "wal", dir, err);
 
-    bns_put_u64be(nc.cluster_id, o->members.cluster_id);
+    bns_put_u64be(nc.cluster_id, s->cluster_id);
     nc.wal.dir = dir;
     if (rv == BNS_OK)
         rv = bns_vfs_sync_dir(s->env->vfs, o->data_dir, err);
     if (rv == BNS_OK)
-        rv = peer_addresses(&o->members, peers, err);
+        rv = peer_addresses(s, peers, &peers_count, err);
+    nc.peers_count = peers_count;
+    nc.listen_optional = peers_count == 1 && o->peer_default;
+    if (rv == BNS_OK && etcd_kv_member_removed(s->kv, s->member_id))
+        rv = bns_err_set(err, BNS_E_INVALID,
+                         "%s: the member has been permanently removed from the cluster: the data "
+                         "directory must be removed before it can be added again",
+                         o->data_dir);
     if (rv == BNS_OK)
         rv = bns_raft_node_open(s->env, &nc, etcd_kv_sm(), s->kv, &s->node, err);
     return rv;
@@ -150,6 +210,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
 
     if (rv == BNS_OK)
         rv = bns_http_server_new(s->env, &hc, &s->http);
+    if (rv == BNS_OK)
+        rv = etcd_peer_http(s);
     if (rv == BNS_OK)
         rv = etcd_metrics_init(s);
     if (rv == BNS_OK)
@@ -197,7 +259,8 @@ static int listen_all(struct etcd_server *s, struct bns_err *err)
     return BNS_OK;
 }
 
-int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struct etcd_server **out,
+int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
+                      const struct etcd_identity *joins, struct etcd_server **out,
                       struct bns_err *err)
 {
     struct etcd_server *s = bns_alloc_zero(env->alloc, sizeof *s);
@@ -215,14 +278,20 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt, struc
     bns_list_init(&s->snapshots);
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
+    bns_timer_init(&s->members_timer, sync_members, s);
     etcd_asks_init(s);
     etcd_sessions_init(s);
+    etcd_cluster_init(s);
     *out = s;
     rv = etcd_request_ids(s, err);
+    if (rv == BNS_OK)
+        rv = who(s, joins, err);
     if (rv == BNS_OK)
         rv = etcd_secure_open(env, &opt->secure, &s->secure, err);
     if (rv == BNS_OK)
         rv = open_store(s, err);
+    if (rv == BNS_OK)
+        etcd_kv_on_members(s->kv, on_members, s);
     if (rv == BNS_OK)
         rv = open_log(s, err);
     if (rv == BNS_OK)
@@ -264,6 +333,8 @@ static void http_drained(void *arg)
     etcd_sessions_abort(s);
     etcd_tasks_abort(s);
     etcd_asks_stop(s);
+    etcd_cluster_stop(s);
+    bns_timer_stop(s->env, &s->members_timer);
     bns_timer_stop(s->env, &s->ops_timer);
     bns_timer_stop(s->env, &s->parked_timer);
     bns_timer_stop(s->env, &s->publish);
@@ -298,6 +369,7 @@ void etcd_server_free(struct etcd_server *s)
     bns_grpc_server_free(s->grpc);
     bns_http_server_free(s->http);
     bns_grpc_gateway_free(s->gateway.json);
+    bns_http_server_free(s->peer_http);
     etcd_kv_close(s->kv);
     etcd_secure_free(&s->secure);
     bns_free(s->env->alloc, s);

@@ -9,8 +9,10 @@
 #include "app/admin.h"
 #include "app/raft_node.h"
 #include "autocompact.h"
+#include "cluster.h"
 #include "corrupt.h"
 #include "gateway.h"
+#include "identity.h"
 #include "io/grpc.h"
 #include "io/http.h"
 #include "kv.h"
@@ -35,11 +37,15 @@ struct etcd_server {
     const struct etcd_options *opt;
     struct etcd_kv *kv;
     struct bns_raft_node *node;
+    uint64_t cluster_id, member_id; /* of the data directory */
+    bool joined;                    /* not one of the first members */
+    struct etcd_roster told;        /* joined: whom it was told of */
     struct etcd_secure secure;
     struct bns_grpc_server *grpc;
     struct bns_http_server *http;
-    uint64_t request_seq; /* unique ids of proposals */
-    struct bns_list ops;  /* struct etcd_task, by deadline: all have the same timeout */
+    struct bns_http_server *peer_http; /* /members and /version on the peer port */
+    uint64_t request_seq;              /* unique ids of proposals */
+    struct bns_list ops; /* struct etcd_task, by deadline: all have the same timeout */
     struct bns_timer ops_timer;
     struct bns_list parked; /* struct etcd_task: reads that are put off */
     size_t parked_count;
@@ -48,7 +54,7 @@ struct etcd_server {
     struct bns_timer publish;
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
-    struct bns_grpc_method kv_methods[5], cluster_methods[1], watch_methods[1];
+    struct bns_grpc_method kv_methods[5], cluster_methods[6], watch_methods[1];
     struct etcd_maint maint; /* rpc_maint.c */
     struct etcd_corrupt corrupt;
     struct {
@@ -63,7 +69,12 @@ struct etcd_server {
     struct etcd_lock_service lock;
     int64_t lease_ttl_min;
     bool stopping_asks;
-    struct bns_http_route routes[2];
+    struct bns_list changes; /* struct etcd_change */
+    struct bns_timer changes_timer;
+    struct bns_timer members_timer; /* who belongs has changed: dial */
+    void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
+    void *on_removed_arg;
+    struct bns_http_route routes[2], peer_routes[2];
     struct bns_admin admin;
     struct etcd_gateway gateway;
     uint16_t client_port;
@@ -77,9 +88,11 @@ struct etcd_server {
 };
 
 /* Blocking: opens store and log, listens. The data directory exists and is locked. After an error
- * what was opened stays open: the process ends. */
+ * what was opened stays open: the process ends. joins: as whom a new member comes to a cluster that
+ * runs (join.h); NULL: the flags or the directory say who this is. */
 BNS_MUST_CHECK int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
-                                     struct etcd_server **out, struct bns_err *err);
+                                     const struct etcd_identity *joins, struct etcd_server **out,
+                                     struct bns_err *err);
 /* Stops taking requests, finishes the open ones, closes log and store; then done. */
 void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg);
 void etcd_server_free(struct etcd_server *s); /* after drain; NULL is fine */
@@ -159,6 +172,9 @@ BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);
 
 /* /health, /version, and those of app/admin.h: /metrics, /healthz, /readyz */
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
+/* peer_http.c: /members and /version for members to come, on the peer port. */
+BNS_MUST_CHECK int etcd_peer_http(struct etcd_server *s);
+void etcd_peer_http_adopt(void *arg, struct bns_stream *stream, struct bns_slice read_so_far);
 BNS_MUST_CHECK int etcd_metrics_init(struct etcd_server *s);
 void etcd_tasks_timer(void *arg);
 void etcd_tasks_pump(void *arg);              /* starts the reads that were put off and may go on */

@@ -54,7 +54,7 @@ bool etcd_session_gate(struct etcd_task *t, uint64_t cost)
     if (!etcd_kv_alarmed(s->kv, ETCD_ALARM_NOSPACE)) {
         if (etcd_kv_room(s->kv, cost))
             return true;
-        (void)etcd_alarm_propose(s, s->opt->self->id, ETCD_ALARM_NOSPACE, true); /* or the next */
+        (void)etcd_alarm_propose(s, s->member_id, ETCD_ALARM_NOSPACE, true); /* or the next */
     }
     etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE);
     return false;

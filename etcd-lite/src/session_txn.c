@@ -110,9 +110,9 @@ int etcd_session_header(struct etcd_server *s, int64_t revision, struct bns_buf 
     int rv;
 
     bns_buf_init(&h, s->env->alloc, 128);
-    rv = bns_pb_put_u64(&h, 1, s->opt->members.cluster_id);
+    rv = bns_pb_put_u64(&h, 1, s->cluster_id);
     if (rv == BNS_OK)
-        rv = bns_pb_put_u64(&h, 2, s->opt->self->id);
+        rv = bns_pb_put_u64(&h, 2, s->member_id);
     if (rv == BNS_OK)
         rv = bns_pb_put_i64(&h, 3, revision);
     if (rv == BNS_OK)

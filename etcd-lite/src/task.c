@@ -160,7 +160,7 @@ void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
         etcd_tasks_pump(s);
         return;
     }
-    etcd_answer_header(a, t->s->opt->members.cluster_id, t->s->opt->self->id, t->s->term);
+    etcd_answer_header(a, t->s->cluster_id, t->s->member_id, t->s->term);
     rv = bns_grpc_send(t->call, a->slices, a->slices_count, a->release, a->release_arg);
     if (rv != BNS_OK)
         a->release(a->release_arg, rv);
@@ -288,7 +288,7 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
     }
     t->wait.id = etcd_request_id(s);
     if (BNS_MUTANT(s->env, ETCD_MUTANT_LATE_ANSWER))
-        t->wait.id = s->opt->self->id + t->wait.id % 16;
+        t->wait.id = s->member_id + t->wait.id % 16;
     t->wait.fn = applied;
     entry = etcd_internal_encode(s->env->alloc, t->wait.id, kind, request);
     rv = entry == NULL ? BNS_E_NOMEM : etcd_kv_wait(s->kv, &t->wait);

@@ -85,7 +85,7 @@ static int cw_server_start(struct bns_env *env, unsigned id, void *arg)
     env->log = &cw.server[id].log;
     rv = bns_vfs_mkdir(env->vfs, "/data", &err);
     if (rv == BNS_OK)
-        rv = etcd_server_start(env, &cw.server[id].opt, &cw.server[id].s, &err);
+        rv = etcd_server_start(env, &cw.server[id].opt, NULL, &cw.server[id].s, &err);
     if (rv != BNS_OK)
         print_message("n%u: %s\n", id, err.text);
     return rv;
