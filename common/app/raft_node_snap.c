@@ -261,7 +261,7 @@ static void opened(void *arg, int code, struct bns_sm_snap *snap,
     if (o->meta.conf.voters_count == 0) /* no CONF entry so far: the first one stands */
         o->meta.conf = n->conf_first;
     o->bytes = bytes;
-    if (meta->index < o->index_min || dial(o) != BNS_OK) {
+    if (o->meta.conf.voters_count == 0 || meta->index < o->index_min || dial(o) != BNS_OK) {
         out_end(o, false);
         return;
     }

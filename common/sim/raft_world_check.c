@@ -64,12 +64,30 @@ static bool slots_room(struct rw_world *w)
     return true;
 }
 
-/* It leads as soon as it campaigns. When the power goes before that term is on the disk, nothing of
- * it has left the node, and it leads in the same term again, with other entries. */
+/* An only voter leads as soon as it campaigns. When the power goes before that term is on its disk,
+ * nothing of it has left the node, and the same term may come again, with other entries. */
 static bool only_voter(const struct rw_node *n)
 {
-    return n->raft->role == BNS_RAFT_LEADER && n->seen_conf.old == 0 &&
-           n->seen_conf.voters == 1u << n->i;
+    struct rw_conf c = rw_conf_of(&n->raft->conf);
+    return n->raft->role == BNS_RAFT_LEADER && c.old == 0 && c.voters == 1u << n->i;
+}
+
+static bool entry_lost(const struct rw_world *w, const struct rw_slot *s)
+{
+    const struct rw_node *n = &w->nodes[s->node];
+    const struct rw_disk *d = &n->disk;
+    bool kept = s->index <= d->base || (s->index <= d->last && d->chain[s->index] == s->chain);
+
+    return s->alone && n->life != s->life && !kept;
+}
+
+static bool leadership_lost(const struct rw_world *w, uint32_t i, uint64_t term)
+{
+    const struct rw_node *n = &w->nodes[i];
+    bool on_disk = n->disk.term > term || (n->disk.term == term && n->disk.vote == i + 1);
+    bool in_memory = n->raft != NULL && n->raft->term >= term && n->raft->vote == i + 1;
+
+    return !on_disk && !in_memory;
 }
 
 /* An entry that n just appended; n->chain below it is right. */
@@ -86,10 +104,10 @@ void rw_check_entry(struct rw_world *w, struct rw_node *n, const struct bns_raft
     }
     s = &w->slots[slot_of(w->slots, w->slots_cap, e->index, e->term)];
     if (s->index == 0) {
-        *s = (struct rw_slot){e->index, e->term, chain, n->i, n->life};
+        *s = (struct rw_slot){e->index, e->term, chain, n->i, n->life, only_voter(n)};
         w->slots_used++;
-    } else if (s->chain != chain && only_voter(n) && s->node == n->i && s->life != n->life) {
-        *s = (struct rw_slot){e->index, e->term, chain, n->i, n->life};
+    } else if (s->chain != chain && entry_lost(w, s)) {
+        *s = (struct rw_slot){e->index, e->term, chain, n->i, n->life, only_voter(n)};
     } else if (s->chain != chain) {
         rw_fail(w, "log matching: node %u has another prefix below index %llu term %llu", n->i + 1,
                 (unsigned long long)e->index, (unsigned long long)e->term);
@@ -110,7 +128,8 @@ static void check_leader(struct rw_world *w, struct rw_node *n)
         (void)rw_event_new(
             w, RW_TOPPLE, n->i,
             bns_prng_below(&w->plot, 6 * w->swarm.delay_mean_ns + 2 * w->swarm.disk_ns));
-    if (w->leaders[r->term] != 0 && w->leaders[r->term] != n->i + 1) {
+    if (w->leaders[r->term] != 0 && w->leaders[r->term] != n->i + 1 &&
+        !leadership_lost(w, w->leaders[r->term] - 1u, r->term)) {
         rw_fail(w, "two leaders in term %llu: nodes %u and %u", (unsigned long long)r->term,
                 w->leaders[r->term], n->i + 1);
         return;

@@ -161,6 +161,7 @@ struct rw_committed {
 struct rw_slot {
     uint64_t index, term, chain; /* index 0 = empty */
     uint32_t node, life;         /* that had it first */
+    bool alone;                  /* as the only voter */
 };
 
 struct rw_world {

@@ -1,7 +1,8 @@
 /* register_sm.c - see register_sm.h.
  *
  * Image (checkpoint file, snapshot stream): u64 index, u64 term, u64 digest, 16 x u64 registers,
- * little-endian; padded with zeros to 40 KiB so that a snapshot takes several chunks to send.
+ * the configuration (3 x u64 count and 16 x u64 ids; zeros: none was applied), little-endian;
+ * padded with zeros to 40 KiB so that a snapshot takes several chunks to send.
  */
 #include "sim/register_sm.h"
 
@@ -17,6 +18,7 @@
 struct state {
     uint64_t index, term, digest;
     uint64_t reg[BNS_REGISTERS];
+    struct bns_raft_conf conf;
 };
 
 struct bns_sm_snap {
@@ -47,6 +49,31 @@ struct bns_register_sm {
     bool install;
 };
 
+static void conf_put(const struct bns_raft_conf *c, uint8_t *out)
+{
+    const uint64_t *ids[3] = {c->voters, c->voters_old, c->learners};
+    const uint8_t counts[3] = {c->voters_count, c->voters_old_count, c->learners_count};
+
+    for (size_t k = 0; k < 3; k++, out += 8 * (BNS_RAFT_PEERS_MAX + 1)) {
+        bns_put_u64le(out, counts[k]);
+        for (size_t i = 0; i < counts[k]; i++)
+            bns_put_u64le(out + 8 + 8 * i, ids[k][i]);
+    }
+}
+
+static void conf_get(const uint8_t *in, struct bns_raft_conf *c)
+{
+    uint64_t *ids[3] = {c->voters, c->voters_old, c->learners};
+    uint8_t *counts[3] = {&c->voters_count, &c->voters_old_count, &c->learners_count};
+
+    *c = (struct bns_raft_conf){.voters_count = 0};
+    for (size_t k = 0; k < 3; k++, in += 8 * (BNS_RAFT_PEERS_MAX + 1)) {
+        *counts[k] = (uint8_t)(bns_get_u64le(in) % (BNS_RAFT_PEERS_MAX + 1));
+        for (size_t i = 0; i < *counts[k]; i++)
+            ids[k][i] = bns_get_u64le(in + 8 + 8 * i);
+    }
+}
+
 static void image_put(const struct state *s, uint8_t *out)
 {
     memset(out, 0, IMAGE_BYTES);
@@ -55,6 +82,7 @@ static void image_put(const struct state *s, uint8_t *out)
     bns_put_u64le(out + 16, s->digest);
     for (size_t i = 0; i < BNS_REGISTERS; i++)
         bns_put_u64le(out + 24 + 8 * i, s->reg[i]);
+    conf_put(&s->conf, out + 24 + 8 * BNS_REGISTERS);
 }
 
 static void image_get(const uint8_t *in, struct state *s)
@@ -64,6 +92,7 @@ static void image_get(const uint8_t *in, struct state *s)
     s->digest = bns_get_u64le(in + 16);
     for (size_t i = 0; i < BNS_REGISTERS; i++)
         s->reg[i] = bns_get_u64le(in + 24 + 8 * i);
+    conf_get(in + 24 + 8 * BNS_REGISTERS, &s->conf);
 }
 
 struct bns_rcbuf *bns_register_encode(const struct bns_alloc *a, const struct bns_register_cmd *c)
@@ -89,6 +118,13 @@ static void apply_one(struct bns_register_sm *sm, const struct bns_raft_entry *e
     sm->now.index = e->index;
     sm->now.term = e->term;
     sm->now.digest = bns_hash_u64(sm->now.digest, e->term);
+    if (e->kind == BNS_RAFT_CONF) {
+        struct bns_raft_conf_entry change;
+        int rv = bns_raft_change_decode(bns_rcbuf_slice(e->data), &change);
+
+        BNS_ASSERT(rv == BNS_OK);
+        sm->now.conf = change.conf;
+    }
     if (e->kind != BNS_RAFT_NORMAL)
         return;
     BNS_ASSERT(e->data != NULL && e->data->len == COMMAND_BYTES);
@@ -181,6 +217,7 @@ static void durable(void *arg, struct bns_raft_snapmeta *out)
     memset(out, 0, sizeof *out);
     out->index = sm->durable.index;
     out->term = sm->durable.term;
+    out->conf = sm->durable.conf;
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------ */
@@ -189,7 +226,8 @@ static void snap_open(void *arg, bns_sm_snap_done *done, void *darg)
 {
     struct bns_register_sm *sm = arg;
     struct bns_sm_snap *s = bns_alloc(sm->env->alloc, sizeof *s);
-    struct bns_raft_snapmeta meta = {.index = sm->now.index, .term = sm->now.term};
+    struct bns_raft_snapmeta meta = {
+        .index = sm->now.index, .term = sm->now.term, .conf = sm->now.conf};
 
     if (s == NULL) {
         done(darg, BNS_E_NOMEM, NULL, NULL, 0);
