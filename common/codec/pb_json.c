@@ -8,7 +8,7 @@
  * Recursion: one level per nested message; in, never past DEPTH_MAX (and jansson's own bound while
  * it parses); out, as deep as the caller's message.
  */
-#include "codec/pb_json.h"
+#include "codec/pb_json_int.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -179,13 +179,18 @@ static bool is_shown(const ProtobufCMessage *msg, const ProtobufCFieldDescriptor
     return !is_zero(f, base + f->offset);
 }
 
-static int put_list(struct bns_buf *out, const ProtobufCMessage *msg,
-                    const ProtobufCFieldDescriptor *f)
+bool bns_pb_json_list_empty(const ProtobufCMessage *msg, const ProtobufCFieldDescriptor *f)
+{
+    return *(const size_t *)(const void *)((const uint8_t *)msg + f->quantifier_offset) == 0;
+}
+
+int bns_pb_json_elements(struct bns_buf *out, const ProtobufCMessage *msg,
+                         const ProtobufCFieldDescriptor *f)
 {
     const uint8_t *base = (const uint8_t *)msg;
     const uint8_t *list = *(uint8_t *const *)(const void *)(base + f->offset);
     size_t n = *(const size_t *)(const void *)(base + f->quantifier_offset);
-    int rv = bns_buf_byte(out, '[');
+    int rv = BNS_OK;
 
     for (size_t i = 0; rv == BNS_OK && i < n; i++) {
         if (i > 0)
@@ -193,18 +198,27 @@ static int put_list(struct bns_buf *out, const ProtobufCMessage *msg,
         if (rv == BNS_OK)
             rv = put_value(out, f, list + i * width(f->type));
     }
+    return rv;
+}
+
+static int put_list(struct bns_buf *out, const ProtobufCMessage *msg,
+                    const ProtobufCFieldDescriptor *f)
+{
+    int rv = bns_buf_byte(out, '[');
+
+    if (rv == BNS_OK)
+        rv = bns_pb_json_elements(out, msg, f);
     return rv == BNS_OK ? bns_buf_byte(out, ']') : rv;
 }
 
-static int put_field(struct bns_buf *out, const ProtobufCMessage *msg,
-                     const ProtobufCFieldDescriptor *f, bool *first)
+int bns_pb_json_field(struct bns_buf *out, const ProtobufCMessage *msg,
+                      const ProtobufCFieldDescriptor *f, bool *first)
 {
     const uint8_t *base = (const uint8_t *)msg;
     bool list = f->label == PROTOBUF_C_LABEL_REPEATED;
     int rv;
 
-    if (list ? *(const size_t *)(const void *)(base + f->quantifier_offset) == 0
-             : !is_shown(msg, f))
+    if (list ? bns_pb_json_list_empty(msg, f) : !is_shown(msg, f))
         return BNS_OK;
     rv = bns_buf_fmt(out, "%s\"%s\":", *first ? "" : ",", f->name);
     *first = false;
@@ -219,7 +233,7 @@ static int put_message(struct bns_buf *out, const ProtobufCMessage *msg)
     int rv = bns_buf_byte(out, '{');
 
     for (unsigned i = 0; rv == BNS_OK && i < msg->descriptor->n_fields; i++)
-        rv = put_field(out, msg, &msg->descriptor->fields[i], &first);
+        rv = bns_pb_json_field(out, msg, &msg->descriptor->fields[i], &first);
     return rv == BNS_OK ? bns_buf_byte(out, '}') : rv;
 }
 

@@ -2,6 +2,7 @@
 #ifndef BNS_IO_GRPC_GATEWAY_IMPL_H
 #define BNS_IO_GRPC_GATEWAY_IMPL_H
 
+#include "codec/pb_json.h"
 #include "codec/pb_json_cut.h"
 #include "io/grpc_gateway.h"
 
@@ -40,6 +41,8 @@ struct bns_gateway_req {
     bool closed;  /* the call was told that no more messages come */
     /* out */
     struct bns_gateway_msg *head, *tail;
+    struct bns_pb_json_walk walk; /* over the first */
+    bool walking;
     size_t queued;
     bool above;    /* the handler waits for queued to fall */
     bool begun;    /* the head of a stream's answer is out */

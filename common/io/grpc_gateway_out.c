@@ -4,7 +4,11 @@
  * something was queued or the client has taken what was written: it turns messages into JSON as
  * long as less than BNS_STREAM_LOW_MARK waits in the connection.
  *
- * A method with one answer: the message waits for the status, then both are one HTTP answer.
+ * Messages are never unpacked whole, and one turn makes at most TURN_BYTES of JSON: an answer of a
+ * hundred MiB holds up nobody else, and costs the bytes that the handler gave and one piece.
+ *
+ * A method with one answer: the message waits for the status, then both are one HTTP answer; in
+ * chunks when it is longer than a piece.
  * A stream: 200 and chunks go out with the first message. If an error comes before that, it is the
  * whole answer, with its own HTTP status.
  */
@@ -13,10 +17,9 @@
 #include <stdio.h>
 
 #include "codec/http1.h"
-#include "codec/pb.h"
-#include "codec/pb_json.h"
 
-#define TURN_BYTES (256u * 1024) /* of messages, in one turn */
+#define PIECE_BYTES (32u * 1024) /* of JSON, in one write */
+#define TURN_BYTES (256u * 1024) /* in one turn */
 #define JSON "application/json"
 
 int bns_grpc_gateway_status(int status)
@@ -25,6 +28,11 @@ int bns_grpc_gateway_status(int status)
                              400, 409, 400, 501, 500, 503, 500, 401};
 
     return status < 0 || (size_t)status >= sizeof of / sizeof of[0] ? 500 : of[status];
+}
+
+static bool streams(const struct bns_gateway_req *r)
+{
+    return r->kind == BNS_GRPC_SERVER_STREAM || r->kind == BNS_GRPC_BIDI;
 }
 
 /* ---- the sink -------------------------------------------------------------------------------- */
@@ -44,6 +52,20 @@ void bns_gateway_drop(struct bns_gateway_req *r)
     }
     r->tail = NULL;
     r->queued = 0;
+}
+
+/* All but the message that was written in part: a line that was begun is ended. */
+static void drop_behind(struct bns_gateway_req *r)
+{
+    struct bns_gateway_msg *begun = r->walking ? r->head : NULL;
+
+    if (begun != NULL) {
+        r->head = begun->next;
+        begun->next = NULL;
+    }
+    bns_gateway_drop(r);
+    r->head = r->tail = begun;
+    r->queued = begun == NULL ? 0 : begun->bytes;
 }
 
 static size_t sink_queued(void *arg)
@@ -103,7 +125,7 @@ static void sink_finish(void *arg, int status, const char *text, bool drop)
     if (r->finished)
         return;
     if (drop)
-        bns_gateway_drop(r);
+        drop_behind(r);
     set_end(r, status, text);
 }
 
@@ -164,35 +186,6 @@ static struct piece *get_piece(struct bns_gateway_req *r)
         bns_buf_init(&p->b, p->alloc, SIZE_MAX / 2);
     }
     return p;
-}
-
-static int gather(struct bns_gateway_req *r, const struct bns_gateway_msg *m, struct bns_buf *out)
-{
-    int rv;
-
-    bns_buf_init(out, r->g->env->alloc, m->bytes);
-    rv = bns_buf_reserve(out, m->bytes);
-    for (size_t i = 0; rv == BNS_OK && i < m->count; i++)
-        rv = m->v[i].len == 0 ? BNS_OK : bns_buf_add(out, m->v[i].ptr, m->v[i].len);
-    return rv;
-}
-
-static int to_json(struct bns_gateway_req *r, const struct bns_gateway_msg *m, struct bns_buf *out)
-{
-    const struct bns_pb_limits limits = {.bytes = SIZE_MAX, .elements = UINT32_MAX};
-    struct bns_arena arena;
-    ProtobufCMessage *msg = NULL;
-    struct bns_buf bytes;
-    int rv = gather(r, m, &bytes);
-
-    bns_arena_init(&arena, r->g->env->alloc, SIZE_MAX / 2);
-    if (rv == BNS_OK)
-        rv = bns_pb_unpack(r->path->answer, bns_buf_slice(&bytes), &arena, &limits, &msg, NULL);
-    if (rv == BNS_OK)
-        rv = bns_pb_to_json(msg, out);
-    bns_arena_free(&arena);
-    bns_buf_free(&bytes);
-    return rv;
 }
 
 static int put_string(struct bns_buf *out, const char *text)
@@ -257,26 +250,6 @@ static void reply_error(struct bns_gateway_req *r, bool stream)
     }
 }
 
-static void reply_one(struct bns_gateway_req *r)
-{
-    struct piece *p;
-
-    if (r->status != BNS_GRPC_OK || r->head == NULL) {
-        if (r->status == BNS_GRPC_OK)
-            r->status = BNS_GRPC_INTERNAL; /* a handler's mistake */
-        reply_error(r, false);
-        return;
-    }
-    p = get_piece(r);
-    if (p != NULL && to_json(r, r->head, &p->b) == BNS_OK) {
-        reply(r, 200, p);
-        return;
-    }
-    if (p != NULL)
-        put_piece(p, BNS_E_NOMEM);
-    broken(r);
-}
-
 static bool stream_begin(struct bns_gateway_req *r)
 {
     if (r->begun)
@@ -298,23 +271,38 @@ static bool write_piece(struct bns_gateway_req *r, struct piece *p)
     return false;
 }
 
-static bool stream_line(struct bns_gateway_req *r, const struct bns_gateway_msg *m)
+/* The next piece of the first message as JSON; *whole: its last one. */
+static int next_piece(struct bns_gateway_req *r, struct bns_buf *out, bool *whole)
 {
-    struct piece *p = get_piece(r);
-    int rv;
+    int rv = BNS_OK;
 
-    if (p == NULL)
-        return false;
-    rv = bns_buf_str(&p->b, "{\"result\":");
-    rv = rv == BNS_OK ? to_json(r, m, &p->b) : rv;
-    rv = rv == BNS_OK ? bns_buf_str(&p->b, "}\n") : rv;
-    if (rv == BNS_OK && stream_begin(r))
-        return write_piece(r, p);
-    put_piece(p, BNS_E_NOMEM);
-    return false;
+    if (!r->walking) {
+        r->walking = true;
+        bns_pb_json_walk_init(&r->walk, r->path->answer, r->head->v, r->head->count);
+        if (streams(r))
+            rv = bns_buf_str(out, "{\"result\":");
+    }
+    if (rv == BNS_OK)
+        rv = bns_pb_json_walk_next(&r->walk, out, PIECE_BYTES);
+    *whole = rv == BNS_OK;
+    if (*whole && streams(r))
+        rv = bns_buf_str(out, "}\n");
+    return rv == BNS_E_AGAIN ? BNS_OK : rv;
 }
 
-static bool stream_end(struct bns_gateway_req *r)
+static void pop(struct bns_gateway_req *r, int code)
+{
+    struct bns_gateway_msg *m = r->head;
+
+    r->walking = false;
+    r->head = m->next;
+    if (r->head == NULL)
+        r->tail = NULL;
+    r->queued -= m->bytes;
+    release(r, m, code);
+}
+
+static bool send_end(struct bns_gateway_req *r)
 {
     struct piece *p;
 
@@ -340,27 +328,48 @@ static bool stream_end(struct bns_gateway_req *r)
     return false;
 }
 
-static bool send_stream(struct bns_gateway_req *r)
+/* One piece. False: r is gone. */
+static bool send_piece(struct bns_gateway_req *r, size_t *done)
+{
+    struct piece *p = get_piece(r);
+    bool whole = false;
+
+    if (p == NULL || next_piece(r, &p->b, &whole) != BNS_OK) {
+        if (p != NULL)
+            put_piece(p, BNS_E_NOMEM);
+        broken(r);
+        return false;
+    }
+    *done += p->b.len;
+    if (whole)
+        pop(r, BNS_OK);
+    if (whole && !streams(r) && !r->begun) {
+        reply(r, 200, p); /* short, so its length is known */
+        return false;
+    }
+    if (!stream_begin(r)) {
+        put_piece(p, BNS_E_DROPPED);
+        broken(r);
+        return false;
+    }
+    if (!write_piece(r, p)) {
+        broken(r);
+        return false;
+    }
+    return true;
+}
+
+/* What there is to send, as long as the client takes it. False: r is gone. */
+static bool send_all(struct bns_gateway_req *r)
 {
     size_t done = 0;
 
     while (r->head != NULL && done < TURN_BYTES && bns_http_queued(r->q) < BNS_STREAM_LOW_MARK) {
-        struct bns_gateway_msg *m = r->head;
-        bool sent = stream_line(r, m);
-
-        r->head = m->next;
-        if (r->head == NULL)
-            r->tail = NULL;
-        r->queued -= m->bytes;
-        done += m->bytes;
-        release(r, m, sent ? BNS_OK : BNS_E_DROPPED);
-        if (!sent) {
-            broken(r);
+        if (!send_piece(r, &done))
             return false;
-        }
     }
     if (r->head == NULL && r->finished)
-        return stream_end(r);
+        return send_end(r);
     if (done >= TURN_BYTES)
         bns_gateway_later(r);
     return true;
@@ -368,20 +377,19 @@ static bool send_stream(struct bns_gateway_req *r)
 
 bool bns_gateway_send(struct bns_gateway_req *r)
 {
-    bool stream = r->kind == BNS_GRPC_SERVER_STREAM || r->kind == BNS_GRPC_BIDI;
-
     if (bns_http_gone(r->q))
         return true; /* on_gone comes */
-    if (r->call == NULL || !stream) {
-        if (!r->finished)
+    if (r->call == NULL || !streams(r)) {
+        if (!r->finished) /* the one message waits for the status */
             return true;
-        if (r->call == NULL)
+        if (r->status == BNS_GRPC_OK && r->head == NULL && !r->begun)
+            r->status = BNS_GRPC_INTERNAL; /* a handler's mistake */
+        if (r->status != BNS_GRPC_OK) {
             reply_error(r, false);
-        else
-            reply_one(r);
-        return false;
+            return false;
+        }
     }
-    if (!send_stream(r))
+    if (!send_all(r))
         return false;
     if (r->above && !r->finished && sink_queued(r) < BNS_STREAM_LOW_MARK) {
         r->above = false;
