@@ -84,6 +84,17 @@ struct bns_grpc_method {
     void *arg; /* bns_grpc_arg() */
 };
 
+/* May a call run? Its path and metadata are there, its messages are not. HOLD: not known yet, the
+ * function is called again soon. */
+enum bns_grpc_admission { BNS_GRPC_ADMIT, BNS_GRPC_HOLD, BNS_GRPC_REFUSE };
+struct bns_grpc_refusal { /* with BNS_GRPC_REFUSE */
+    int status;
+    const char *text; /* copied */
+};
+typedef enum bns_grpc_admission bns_grpc_admit_fn(void *arg, struct bns_grpc_call *c,
+                                                  struct bns_slice path, uint64_t first_asked_ns,
+                                                  struct bns_grpc_refusal *why);
+
 struct bns_grpc_config {
     uint32_t streams_max;             /* per connection; 0 = 2^32-1 as etcd */
     uint32_t queued_bytes_max;        /* queued per connection before reading stops; 0 = 16 MiB */
@@ -93,6 +104,7 @@ struct bns_grpc_config {
     /* One port, two protocols: a connection that does not begin with the HTTP/2 preface is handed
      * over with the bytes read so far. NULL: closed. */
     void (*on_http1)(void *arg, struct bns_stream *s, struct bns_slice read_so_far);
+    bns_grpc_admit_fn *admit; /* asked before a handler hears of a call; NULL: all may run */
     void *arg;
 };
 
@@ -126,6 +138,8 @@ struct bns_arena *bns_grpc_arena(struct bns_grpc_call *c); /* freed with the cal
 uint64_t bns_grpc_deadline(const struct bns_grpc_call *c); /* BNS_NEVER = none */
 bool bns_grpc_metadata(const struct bns_grpc_call *c, const char *name, struct bns_slice *out);
 void bns_grpc_peer(const struct bns_grpc_call *c, struct bns_net_addr *out);
+/* The common name of the client's verified certificate; false: none, or the connection is gone. */
+bool bns_grpc_peer_cn(const struct bns_grpc_call *c, char *out, size_t out_len);
 
 /* One message of n slices (the 5-byte prefix is added). BNS_E_OFF: the call has ended (release is
  * not called); BNS_E_NOMEM. release may be NULL only if the bytes outlive the call. */

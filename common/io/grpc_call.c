@@ -74,6 +74,7 @@ static void tell_end(struct bns_grpc_call *c, enum bns_grpc_end why)
     BNS_ASSERT(!c->ended);
     c->ended = true;
     bns_timer_stop(c->env, &c->timer);
+    bns_grpc_unhold(c);
     if (!c->told) { /* the handler does not know the call: it owes no finish */
         c->finished = true;
         return;
@@ -310,6 +311,12 @@ static bool stream_allowed(const struct bns_grpc_call *c)
 
 void bns_grpc_call_run(struct bns_grpc_call *c)
 {
+    if (bns_grpc_admitted(c))
+        bns_grpc_call_begin_handler(c);
+}
+
+void bns_grpc_call_begin_handler(struct bns_grpc_call *c)
+{
     c->started = true;
     bns_counter_add(c->method->started, 1);
     if (c->handler->on_start == NULL)
@@ -539,6 +546,12 @@ uint64_t bns_grpc_deadline(const struct bns_grpc_call *c)
 bool bns_grpc_metadata(const struct bns_grpc_call *c, const char *name, struct bns_slice *out)
 {
     return bns_grpc_field_get(c->fields, name, out);
+}
+
+bool bns_grpc_peer_cn(const struct bns_grpc_call *c, char *out, size_t out_len)
+{
+    return c->s.h != NULL && c->s.h->stream != NULL &&
+           bns_tls_peer_cn(c->s.h->stream, out, out_len);
 }
 
 void bns_grpc_peer(const struct bns_grpc_call *c, struct bns_net_addr *out)

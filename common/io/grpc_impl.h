@@ -58,6 +58,9 @@ struct bns_grpc_server {
     void (*drain_done)(void *arg);
     void *drain_arg;
     struct bns_gauge *conns_gauge;
+    struct bns_list held; /* calls: struct bns_grpc_call.hold (grpc_admit.c) */
+    uint32_t held_count;
+    struct bns_timer hold_timer;
 };
 
 enum bns_grpc_conn_state {
@@ -116,6 +119,9 @@ struct bns_grpc_call {
     bool counted;   /* handled_total */
     bool bad_md;    /* metadata that does not decode */
     bool local;     /* has, or had, a sink */
+    bool held;      /* the server does not know yet whether it may run */
+    struct bns_list hold;
+    uint64_t asked_ns; /* when that was asked first, plus 1; 0 = never */
     uint32_t messages;
     struct bns_arena arena;
     _Alignas(16) uint8_t space[BNS_GRPC_CALL_INLINE];
@@ -159,6 +165,14 @@ bool bns_grpc_call_prepare(struct bns_grpc_call *c);
 void bns_grpc_call_run(struct bns_grpc_call *c);
 /* The transport is gone: tells the handler, and frees the call when that is through with it. */
 void bns_grpc_call_detached(struct bns_grpc_call *c, int status, enum bns_grpc_end why);
+
+void bns_grpc_call_begin_handler(struct bns_grpc_call *c); /* it has been admitted */
+
+/* grpc_admit.c */
+void bns_grpc_hold_init(struct bns_grpc_server *s);
+/* May it run? False: it has been refused, or is held and will be asked about again. */
+bool bns_grpc_admitted(struct bns_grpc_call *c);
+void bns_grpc_unhold(struct bns_grpc_call *c); /* no-op when it is not held */
 
 /* grpc_local.c */
 BNS_MUST_CHECK int bns_grpc_local_copy(struct bns_grpc_call *c, struct bns_slice msg);

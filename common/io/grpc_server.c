@@ -64,6 +64,7 @@ int bns_grpc_server_new(struct bns_env *env, const struct bns_grpc_config *cfg,
     bns_list_init(&s->conns);
     bns_list_init(&s->calls);
     bns_timer_init(&s->drain_timer, on_drain_timer, s);
+    bns_grpc_hold_init(s);
     rv = bns_entropy(env, &s->seed, sizeof s->seed);
     if (rv != BNS_OK)
         goto fail;
@@ -262,6 +263,7 @@ static void drained(struct bns_grpc_server *s)
     void (*done)(void *arg) = s->drain_done;
 
     bns_timer_stop(s->env, &s->drain_timer);
+    bns_timer_stop(s->env, &s->hold_timer);
     s->drain_done = NULL;
     if (done != NULL)
         done(s->drain_arg); /* may free s */
@@ -368,8 +370,11 @@ void bns_grpc_server_free(struct bns_grpc_server *s)
     close_listeners(s);
     bns_timer_stop(s->env, &s->drain_timer);
     fail_locals(s, "the server was closed");
-    while ((n = bns_list_pop(&s->calls)) != NULL)
+    bns_timer_stop(s->env, &s->hold_timer);
+    while ((n = bns_list_pop(&s->calls)) != NULL) {
+        bns_grpc_unhold(BNS_CONTAINER(n, struct bns_grpc_call, node));
         BNS_CONTAINER(n, struct bns_grpc_call, node)->server = NULL;
+    }
     while ((n = bns_list_pop(&s->conns)) != NULL) {
         struct bns_grpc_conn *c = BNS_CONTAINER(n, struct bns_grpc_conn, node);
         bns_timer_stop(s->env, &c->timer);

@@ -9,6 +9,7 @@
  */
 #include "kv_impl.h"
 
+#include "auth.h"
 #include "base/varint.h"
 #include "codec/pb.h"
 #include "proto/raft_msg.h"
@@ -17,12 +18,15 @@
 #define REQUEST_BYTES_MAX ((size_t)256 << 20)
 #define REQUEST_ELEMENTS_MAX 4000000u
 
-struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t id, enum etcd_op op,
-                                       struct bns_slice request)
+struct bns_rcbuf *etcd_internal_encode_as(const struct bns_alloc *alloc, uint64_t id,
+                                          const struct etcd_who *who, enum etcd_op op,
+                                          struct bns_slice request)
 {
-    size_t id_len = 1 + bns_varint_len(id);
     uint64_t tag = (uint64_t)op << 3 | 2;
-    size_t len = 2 + 1 + id_len + bns_varint_len(tag) + bns_varint_len(request.len) + request.len;
+    size_t head_len = 1 + bns_varint_len(id) + bns_pb_len_u64(3, who->revision) +
+                      (who->name.len == 0 ? 0 : bns_pb_len_bytes(2, who->name.len));
+    size_t len = 2 + bns_varint_len(head_len) + head_len + bns_varint_len(tag) +
+                 bns_varint_len(request.len) + request.len;
     struct bns_rcbuf *b = bns_rcbuf_new(alloc, len + BNS_VARINT_MAX);
     uint8_t *p;
 
@@ -35,13 +39,31 @@ struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t i
     if (request.len > 0)
         memcpy(p, request.ptr, request.len);
     p += request.len;
-    p += bns_varint_put(p, 100 << 3 | 2); /* header, with its ID */
-    *p++ = (uint8_t)id_len;
+    p += bns_varint_put(p, 100 << 3 | 2); /* header: ID, username, auth_revision */
+    p += bns_varint_put(p, head_len);
     *p++ = 1 << 3;
     p += bns_varint_put(p, id);
+    if (who->name.len > 0) {
+        *p++ = 2 << 3 | 2;
+        p += bns_varint_put(p, who->name.len);
+        memcpy(p, who->name.ptr, who->name.len);
+        p += who->name.len;
+    }
+    if (who->revision > 0) {
+        *p++ = 3 << 3;
+        p += bns_varint_put(p, who->revision);
+    }
     BNS_ASSERT((size_t)(p - b->bytes) == len);
     b->len = (uint32_t)len;
     return b;
+}
+
+struct bns_rcbuf *etcd_internal_encode(const struct bns_alloc *alloc, uint64_t id, enum etcd_op op,
+                                       struct bns_slice request)
+{
+    static const struct etcd_who nobody = {.revision = 0};
+
+    return etcd_internal_encode_as(alloc, id, &nobody, op, request);
 }
 
 static struct etcd_waiter *take_waiter(struct etcd_kv *kv, uint64_t id)
@@ -146,6 +168,7 @@ static void conclude(struct etcd_kv *kv, const struct bns_raft_entry *e, struct 
     if (p == NULL)
         return;
     p->revision = kv->now.revision;
+    p->index = e->index;
     if (why.code != 0)
         etcd_pending_refuse(p, why);
     else if (wait)
@@ -172,11 +195,13 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
                           const Etcdserverpb__InternalRaftRequest *r)
 {
     struct etcd_status why = etcd_ok;
-    enum etcd_step step = check(kv, r, &why);
+    enum etcd_step step = (enum etcd_step)etcd_auth_admits(kv, r, &why);
     struct etcd_pending *p;
     bool wait = false;
     int rv = BNS_OK;
 
+    if (step == ETCD_GO)
+        step = check(kv, r, &why);
     if (step == ETCD_MISSING) {
         kv->apply.reading = true;
         etcd_eval_fetch(&kv->apply.eval);
@@ -196,6 +221,10 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
         rv = etcd_lease_apply(kv, e, r, p, &why);
     } else if (step == ETCD_GO && r->alarm != NULL) {
         rv = etcd_alarm_apply(kv, r->alarm, p, &why);
+    } else if (step == ETCD_GO && etcd_auth_is_op(r)) {
+        rv = etcd_auth_apply(kv, e->index, r, &why);
+        if (p != NULL)
+            (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* an empty answer */
     } else if (step == ETCD_GO) {
         rv = execute(kv, r, p);
     }

@@ -7,6 +7,8 @@
  */
 #include "kv_impl.h"
 
+#include "auth.h"
+
 #include <stdio.h>
 
 #define FLUSH_NS (10 * BNS_MS)
@@ -254,7 +256,13 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     etcd_defrag_init(kv);
     etcd_leases_init(kv);
     etcd_buckets_init(kv);
+    if (etcd_auth_new(kv) != BNS_OK) {
+        etcd_kv_close(kv);
+        return bns_err_set(err, BNS_E_NOMEM, "%s: no memory for users and roles", cfg->dir);
+    }
     rv = etcd_store_open(env, cfg->dir, on_row, kv, &kv->store, &kv->now, err);
+    if (rv == BNS_OK)
+        rv = etcd_auth_load(kv, err);
     if (rv == BNS_OK && etcd_watch_hub_new(kv) != BNS_OK)
         rv = bns_err_set(err, BNS_E_NOMEM, "%s: no memory for watches", cfg->dir);
     if (rv == BNS_OK)
@@ -289,6 +297,7 @@ void etcd_kv_close(struct etcd_kv *kv)
     bns_buf_free(&kv->compact.cursor);
     bns_free(kv->alloc, kv->compact.rows);
     bns_hmap_free(&kv->waiters);
+    etcd_auth_free(kv);
     etcd_buckets_clear(kv);
     etcd_leases_clear(kv);
     bns_free(kv->alloc, kv->leases.rows);
@@ -311,6 +320,7 @@ void etcd_kv_drain(struct etcd_kv *kv, void (*done)(void *arg), void *arg)
     kv->drained_arg = arg;
     etcd_reads_refuse(kv);
     etcd_watch_stop(kv);
+    etcd_auth_stop(kv);
     bns_timer_stop(kv->env, &kv->flush);
     etcd_leases_stop(kv);
     etcd_kv_flush(kv);

@@ -75,6 +75,7 @@ struct etcd_answer {
     int status;               /* gRPC status; not 0: text, no slices, no release */
     const char *text;         /* constant */
     int64_t revision;         /* for the header */
+    uint64_t index;           /* a write's: Raft's, of its entry */
     struct bns_slice *slices; /* [0] is the header's place, empty until etcd_answer_header() */
     size_t slices_count;
     size_t bytes;            /* of all slices but [0] */

@@ -54,6 +54,7 @@ struct etcd_pending {
     struct etcd_kv *kv;
     uint64_t seq;
     int64_t revision;
+    uint64_t index; /* a write's, in the log */
     struct etcd_waiter *waiter; /* a write's; NULL = a read, or nobody waits any more */
     etcd_done *done;            /* a read's */
     void *arg;
@@ -241,6 +242,7 @@ struct etcd_kv {
     uint32_t alarms_count;
     void (*on_members)(void *arg);
     void *on_members_arg;
+    struct etcd_auth *auth; /* auth.h */
     void (*drained)(void *arg);
     void *drained_arg;
     struct bns_task drain_task;

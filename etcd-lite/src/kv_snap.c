@@ -4,6 +4,7 @@
  * slice of a compaction and a HashKV are let out first, because they name rows of the old store.
  * Then the store switches files, and the index is built anew from a scan in slices.
  */
+#include "auth.h"
 #include "kv_impl.h"
 
 #define SCAN_ROWS 1000
@@ -283,6 +284,8 @@ static void leases_scanned(struct etcd_store_job *j)
     j->leases = NULL;
     if (code == BNS_OK)
         code = etcd_leases_loaded(kv, NULL);
+    if (code == BNS_OK)
+        code = etcd_auth_load(kv, NULL);
     if (code != BNS_OK)
         etcd_kv_fatal(kv, code, "the leases of the installed snapshot cannot be loaded");
     etcd_alarms_loaded(kv);

@@ -36,6 +36,9 @@ static void defaults(struct etcd_options *o)
         .request_bytes_max = 1536 * 1024,
         .streams_max = UINT32_MAX,
         .watch_progress_ns = 600 * BNS_SEC,
+        .auth_token = "simple",
+        .auth_token_ttl_s = 300,
+        .bcrypt_cost = 10,
         .segment_bytes = 16u * 1024 * 1024,
         .reserve_bytes = 64u * 1024 * 1024,
         .auto_disarm = true,
@@ -93,6 +96,9 @@ static int check_values(const struct etcd_options *o, struct bns_err *err)
     if (o->watch_progress_ns < BNS_MS || o->watch_progress_ns > 366 * 86400 * BNS_SEC)
         return bns_err_set(err, BNS_E_INVALID,
                            "--watch-progress-notify-interval must lie between 1ms and a year");
+    if (o->auth_token_ttl_s == 0 || o->auth_token_ttl_s > 366 * 86400)
+        return bns_err_set(err, BNS_E_INVALID, "--auth-token-ttl %llu is not in 1..31622400",
+                           (unsigned long long)o->auth_token_ttl_s);
     if (strcmp(o->log_format, "logfmt") != 0 && strcmp(o->log_format, "json") != 0)
         return bns_err_set(err, BNS_E_INVALID, "--log-format \"%s\" is neither logfmt nor json",
                            o->log_format);
@@ -136,10 +142,39 @@ static bool same_urls(const struct etcd_urls *a, const struct etcd_urls *b)
     return same;
 }
 
+/* simple[,ttl]; a cost that bcrypt does not know becomes the default, as with etcd. */
+static int derive_auth(struct etcd_options *o, struct bns_err *err)
+{
+    const char *t = o->auth_token;
+    uint64_t ttl = 0;
+
+    if (o->bcrypt_cost < 4 || o->bcrypt_cost > 31)
+        o->bcrypt_cost = 10;
+    if (strcmp(t, "simple") == 0)
+        return BNS_OK;
+    if (strncmp(t, "simple,", 7) == 0) {
+        for (t += 7; *t >= '0' && *t <= '9' && ttl < 1000000000; t++)
+            ttl = ttl * 10 + (uint64_t)(*t - '0');
+        o->auth_token_ttl_s = ttl;
+        if (*t == 0 && ttl > 0)
+            return BNS_OK;
+    }
+    if (strncmp(o->auth_token, "jwt", 3) == 0)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "--auth-token %s: tokens of the type jwt are not supported; use "
+                           "\"simple\"",
+                           o->auth_token);
+    return bns_err_set(err, BNS_E_INVALID, "--auth-token %s: use \"simple\" or \"simple,SECONDS\"",
+                       o->auth_token);
+}
+
 static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_err *err)
 {
     struct etcd_urls advertised_peer;
-    int rv = check_values(o, err);
+    int rv = derive_auth(o, err);
+
+    if (rv == BNS_OK)
+        rv = check_values(o, err);
 
     if (rv == BNS_OK)
         rv = etcd_autocompact_parse(o->compaction_mode, o->compaction_retention, &o->autocompact,
@@ -253,6 +288,10 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
          "between two progress notices of a watch", NULL},
         {"experimental-watch-progress-notify-interval", 0, BNS_VALUE_DURATION,
          &o->watch_progress_ns, "its name in older releases", NULL},
+        {"auth-token", 0, BNS_VALUE_STR, &o->auth_token, "simple[,seconds]", NULL},
+        {"auth-token-ttl", 0, BNS_VALUE_U64, &o->auth_token_ttl_s,
+         "seconds that a token lives after its last use", NULL},
+        {"bcrypt-cost", 0, BNS_VALUE_U64, &o->bcrypt_cost, "of new passwords, 4 to 31", NULL},
         {"unsafe-no-fsync", 0, BNS_VALUE_BOOL, &o->unsafe_no_fsync,
          "lose data on power loss, for tests", NULL},
         {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,

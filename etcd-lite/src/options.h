@@ -24,6 +24,9 @@ struct etcd_options {
     uint64_t watch_progress_ns; /* between two progress notices of a watch */
     uint64_t quota_bytes;
     uint64_t txn_ops_max, request_bytes_max, streams_max;
+    const char *auth_token;    /* "simple[,ttl]" */
+    uint64_t auth_token_ttl_s; /* derived from it, too */
+    uint64_t bcrypt_cost;
     bool unsafe_no_fsync, insecure;
     const char *compaction_mode, *compaction_retention;
     uint64_t corrupt_check_ns;      /* between two comparisons of all members' data; 0 = off */

@@ -13,12 +13,32 @@ static void answered(void *arg, struct etcd_answer *a)
     struct etcd_task *t = arg;
 
     t->storing = false;
+    if (a->status == 0 && etcd_auth_stale(t)) {
+        a->release(a->release_arg, BNS_OK);
+        etcd_task_fail(t, etcd_auth_old.code, etcd_auth_old.text);
+        return;
+    }
     etcd_task_answer(t, a);
+}
+
+static bool forbidden(struct etcd_task *t, bool ok, const struct etcd_status *st)
+{
+    if (!ok)
+        etcd_task_fail(t, st->code, st->text);
+    return !ok;
 }
 
 static void range_now(struct etcd_task *t)
 {
-    etcd_kv_range(t->s->kv, t->req, answered, t);
+    const Etcdserverpb__RangeRequest *r = t->req;
+    struct etcd_status st = {0};
+
+    etcd_auth_who(t->s, t->call, &t->who);
+    if (!forbidden(t,
+                   etcd_auth_range(t->s->kv, &t->who, bns_slice(r->key.data, r->key.len),
+                                   bns_slice(r->range_end.data, r->range_end.len), &st),
+                   &st))
+        etcd_kv_range(t->s->kv, r, answered, t);
 }
 
 static void range_soon(struct etcd_task *t)
@@ -78,7 +98,11 @@ static void on_delete(struct bns_grpc_call *c, struct bns_slice msg)
 
 static void txn_now(struct etcd_task *t)
 {
-    etcd_kv_txn_readonly(t->s->kv, t->req, answered, t);
+    struct etcd_status st = {0};
+
+    etcd_auth_who(t->s, t->call, &t->who);
+    if (!forbidden(t, etcd_auth_txn(t->s->kv, &t->who, t->req, &st), &st))
+        etcd_kv_txn_readonly(t->s->kv, t->req, answered, t);
 }
 
 static void txn_soon(struct etcd_task *t)

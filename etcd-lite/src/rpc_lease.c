@@ -106,6 +106,7 @@ static void on_revoke(struct bns_grpc_call *c, struct bns_slice msg)
 struct look {
     struct etcd_task *t;
     struct etcd_ask ask;
+    uint64_t auth_revision; /* with keys: as of the check of permissions */
 };
 
 static void looked(struct etcd_ask *a, int code)
@@ -119,6 +120,10 @@ static void looked(struct etcd_ask *a, int code)
     if (code != BNS_OK && code != BNS_E_NOTFOUND) {
         status_of(code, &status, &text);
         etcd_task_fail(k->t, status, text);
+        return;
+    }
+    if (a->keys && etcd_auth_enabled(s->kv) && k->auth_revision != etcd_auth_revision(s->kv)) {
+        etcd_task_fail(k->t, etcd_auth_old.code, etcd_auth_old.text);
         return;
     }
     bns_buf_init(&out, s->env->alloc, a->body.len + 256);
@@ -143,25 +148,38 @@ static void on_time_to_live(struct bns_grpc_call *c, struct bns_slice msg)
         etcd_decode(c, &etcdserverpb__lease_time_to_live_request__descriptor, msg);
     bool ok = r != NULL && etcd_alarm_gate(s, c, 0);
     struct etcd_task *t = ok ? etcd_task_new(s, c) : NULL;
+    struct etcd_status st = {0};
     struct look *k;
 
     if (t == NULL)
         return;
+    if (r->keys && !etcd_auth_lease(s->kv, &t->who, r->id, false, &st)) {
+        etcd_task_fail(t, st.code, st.text);
+        return;
+    }
     k = bns_arena_alloc(bns_grpc_arena(c), sizeof *k);
     if (k == NULL) {
         etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
         return;
     }
-    *k = (struct look){.t = t, .ask = {.id = r->id, .look = true, .keys = r->keys, .done = looked}};
+    *k = (struct look){.t = t,
+                       .auth_revision = etcd_auth_revision(s->kv),
+                       .ask = {.id = r->id, .look = true, .keys = r->keys, .done = looked}};
     etcd_ask(s, &k->ask);
 }
 
 static void leases_now(struct etcd_task *t)
 {
     struct etcd_server *s = t->s;
+    struct etcd_status st = {0};
     struct bns_buf out;
     int rv;
 
+    etcd_auth_who(s, t->call, &t->who);
+    if (!etcd_auth_leases(s->kv, &t->who, &st)) {
+        etcd_task_fail(t, st.code, st.text);
+        return;
+    }
     bns_buf_init(&out, s->env->alloc, LIST_MAX);
     rv = etcd_put_header(s, &out);
     if (rv == BNS_OK)
@@ -284,16 +302,33 @@ static void on_beat_start(struct bns_grpc_call *c)
     }
 }
 
+/* A token may expire, a permission go, while the stream is open. */
+static bool may_renew(struct etcd_server *s, struct bns_grpc_call *c, int64_t id,
+                      struct etcd_status *why)
+{
+    struct etcd_cn cn;
+    struct etcd_who who;
+
+    etcd_auth_peek(s, c, &cn, &who);
+    return etcd_auth_someone(s->kv, &who, why) && etcd_auth_lease(s->kv, &who, id, true, why);
+}
+
 static void on_beat(struct bns_grpc_call *c, struct bns_slice msg)
 {
     struct etcd_server *s = bns_grpc_arg(c);
     struct stream *st = bns_grpc_ctx(c);
+    struct etcd_status why = {0};
     struct beat *b;
     int64_t id = 0;
     int rv = etcd_lease_field(msg, 1, &id);
 
     if (rv != BNS_OK) {
         end_stream(st, BNS_GRPC_INTERNAL, "grpc: error unmarshalling request: damaged message");
+        settle(st);
+        return;
+    }
+    if (!may_renew(s, c, id, &why)) {
+        end_stream(st, why.code, why.text);
         settle(st);
         return;
     }

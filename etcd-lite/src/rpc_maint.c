@@ -38,6 +38,9 @@ static void on_alarm(struct bns_grpc_call *c, struct bns_slice msg)
         bns_grpc_finish(c, BNS_GRPC_INVALID_ARGUMENT, "etcdserver: unknown alarm action", NULL, 0);
         return;
     }
+    if ((int)r->action != ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET &&
+        !etcd_auth_only_admin(bns_grpc_arg(c), c))
+        return;
     t = etcd_task_new(bns_grpc_arg(c), c);
     if (t == NULL)
         return;

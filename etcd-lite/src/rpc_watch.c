@@ -60,8 +60,46 @@ static void out_fail(void *arg, int status, const char *text)
     end(arg, status, text);
 }
 
-static const struct etcd_watch_out out = {
-    .send = out_send, .send_copy = out_send_copy, .queued = out_queued, .fail = out_fail};
+/* The texts are etcd's, as its Go client prints an error. */
+static const char *out_permit(void *arg, struct bns_slice key, struct bns_slice range_end)
+{
+    static const struct {
+        const struct etcd_status *st;
+        const char *reason;
+    } reasons[] = {
+        {&etcd_auth_bad_token,
+         "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token"},
+        {&etcd_auth_old,
+         "rpc error: code = InvalidArgument desc = etcdserver: revision of auth store is old"},
+        {&etcd_auth_no_name,
+         "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"},
+        {&etcd_auth_denied,
+         "rpc error: code = PermissionDenied desc = etcdserver: permission denied"},
+    };
+    const struct watch_call *c = arg;
+    struct etcd_status st = {0};
+    struct etcd_who who;
+    struct etcd_cn cn;
+
+    if (!etcd_auth_enabled(c->s->kv))
+        return NULL;
+    if (etcd_auth_loading(c->s->kv))
+        return etcd_watch_not_now;
+    etcd_auth_peek(c->s, c->call, &cn, &who);
+    if (etcd_auth_range(c->s->kv, &who, key, range_end, &st))
+        return NULL;
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+        if (reasons[i].st->text == st.text)
+            return reasons[i].reason;
+    }
+    return etcd_watch_not_now; /* no memory */
+}
+
+static const struct etcd_watch_out out = {.send = out_send,
+                                          .send_copy = out_send_copy,
+                                          .queued = out_queued,
+                                          .fail = out_fail,
+                                          .permit = out_permit};
 
 /* ---- the call ------------------------------------------------------------------------------- */
 

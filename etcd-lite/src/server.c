@@ -150,6 +150,16 @@ static int peer_addresses(struct etcd_server *s, struct bns_raft_peer_addr *out,
     return BNS_OK;
 }
 
+/* Tokens that entries of the log give which are older than this start are void. */
+static void setup_tokens(struct etcd_server *s)
+{
+    struct bns_raft_status st = {.last_index = UINT64_MAX};
+
+    if (s->node != NULL)
+        bns_raft_node_status(s->node, &st);
+    etcd_tokens_setup(s->kv, s->opt->auth_token_ttl_s * BNS_SEC, st.last_index);
+}
+
 static int open_log(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
@@ -196,16 +206,21 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
                          "%s: the member has been permanently removed from the cluster: the data "
                          "directory must be removed before it can be added again",
                          o->data_dir);
+    setup_tokens(s);
     if (rv == BNS_OK)
         rv = bns_raft_node_open(s->env, &nc, etcd_kv_sm(), s->kv, &s->node, err);
+    if (rv == BNS_OK)
+        setup_tokens(s);
     return rv;
 }
 
 static int open_services(struct etcd_server *s, struct bns_err *err)
 {
-    struct bns_grpc_config gc = {
-        .streams_max = (uint32_t)s->opt->streams_max, .on_http1 = on_http1, .arg = s};
     struct bns_http_config hc = {.before = etcd_gateway_before, .before_arg = s};
+    struct bns_grpc_config gc = {.streams_max = (uint32_t)s->opt->streams_max,
+                                 .on_http1 = on_http1,
+                                 .admit = etcd_auth_admit,
+                                 .arg = s};
     int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
 
     if (rv == BNS_OK)
@@ -230,6 +245,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
         rv = etcd_election_service(s);
     if (rv == BNS_OK)
         rv = etcd_snapshot_service(s);
+    if (rv == BNS_OK)
+        rv = etcd_auth_service(s);
     if (rv == BNS_OK)
         rv = etcd_http_routes(s);
     if (rv == BNS_OK)
@@ -282,6 +299,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
     etcd_asks_init(s);
     etcd_sessions_init(s);
     etcd_cluster_init(s);
+    etcd_hasher_init(&s->auth.hasher, env);
     *out = s;
     rv = etcd_request_ids(s, err);
     if (rv == BNS_OK)
@@ -326,7 +344,7 @@ static void node_closed(void *arg)
     etcd_kv_drain(s->kv, store_drained, s);
 }
 
-static void http_drained(void *arg)
+static void hasher_stopped(void *arg)
 {
     struct etcd_server *s = arg;
 
@@ -340,6 +358,13 @@ static void http_drained(void *arg)
     bns_timer_stop(s->env, &s->publish);
     etcd_maint_stop(s);
     bns_raft_node_close(s->node, node_closed, s);
+}
+
+static void http_drained(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    etcd_hasher_stop(&s->auth.hasher, hasher_stopped, s);
 }
 
 static void grpc_drained(void *arg)
@@ -371,6 +396,7 @@ void etcd_server_free(struct etcd_server *s)
     bns_grpc_gateway_free(s->gateway.json);
     bns_http_server_free(s->peer_http);
     etcd_kv_close(s->kv);
+    etcd_hasher_free(&s->auth.hasher);
     etcd_secure_free(&s->secure);
     bns_free(s->env->alloc, s);
 }

@@ -19,6 +19,7 @@
 #include "lease_ask.h"
 #include "options.h"
 #include "session_run.h"
+#include "rpc_auth.h"
 
 /* A planted bug (BNS_MUTANT): ids of requests are used again while an answer may still come. */
 #define ETCD_MUTANT_LATE_ANSWER 30
@@ -67,6 +68,7 @@ struct etcd_server {
     struct bns_timer leaderless; /* since when there is no leader */
     struct etcd_lease_service lease;
     struct etcd_lock_service lock;
+    struct etcd_auth_service auth;
     int64_t lease_ttl_min;
     bool stopping_asks;
     struct bns_list changes; /* struct etcd_change */
@@ -112,6 +114,9 @@ struct etcd_task {
     bool waiting, reading, storing, parked;
     const void *req;                     /* the decoded message */
     const struct etcd_status *instead;   /* of the answer, once the proposal is applied */
+    struct etcd_who who;                 /* asks; found out when the task was made */
+    void *ctx;                           /* the handler's */
+    uint64_t index;                      /* likewise */
     void (*then)(struct etcd_task *op);  /* after the linearizable read */
     void (*start)(struct etcd_task *op); /* the read of the store */
     /* NULL: the task's answer, or failure, is the call's. Else it is one step of several: what

@@ -99,6 +99,7 @@ void etcd_task_init(struct etcd_task *t, struct etcd_server *s, struct bns_grpc_
     bns_list_init(&t->node);
     bns_list_init(&t->read.node);
     bns_list_init(&t->park);
+    etcd_auth_who(s, c, &t->who);
     t->deadline_ns = bns_now_ns(s->env) + s->op_timeout_ns;
 }
 
@@ -241,7 +242,8 @@ void etcd_task_linearizable(struct etcd_task *t, void (*then)(struct etcd_task *
     t->then = then;
     t->read.fn = read_done;
     t->reading = true;
-    enlist(t);
+    if (bns_list_empty(&t->node))
+        enlist(t);
     bns_raft_node_read(t->s->node, &t->read, t->deadline_ns);
 }
 
@@ -286,20 +288,26 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
         etcd_task_fail(t, BNS_GRPC_INVALID_ARGUMENT, "etcdserver: request is too large");
         return;
     }
+    if (t->who.why.code != 0) {
+        etcd_task_fail(t, t->who.why.code, t->who.why.text);
+        return;
+    }
     t->wait.id = etcd_request_id(s);
     if (BNS_MUTANT(s->env, ETCD_MUTANT_LATE_ANSWER))
         t->wait.id = s->member_id + t->wait.id % 16;
     t->wait.fn = applied;
-    entry = etcd_internal_encode(s->env->alloc, t->wait.id, kind, request);
+    entry = etcd_internal_encode_as(s->env->alloc, t->wait.id, &t->who, kind, request);
     rv = entry == NULL ? BNS_E_NOMEM : etcd_kv_wait(s->kv, &t->wait);
     if (rv == BNS_OK) {
         t->waiting = true;
         rv = bns_raft_node_propose(s->node, entry);
     }
     bns_rcbuf_put(entry);
-    if (rv == BNS_OK)
+    if (rv == BNS_OK && bns_list_empty(&t->node))
         enlist(t);
-    else if (rv == BNS_E_NOSPACE)
+    if (rv == BNS_OK)
+        return;
+    if (rv == BNS_E_NOSPACE)
         etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE);
     else if (rv == BNS_E_SHUTDOWN)
         etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");

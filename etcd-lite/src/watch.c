@@ -399,16 +399,25 @@ static struct bns_slice bytes_or(bool has, ProtobufCBinaryData d, struct bns_sli
     return has && d.len > 0 ? bns_slice(d.data, d.len) : other;
 }
 
+const char etcd_watch_not_now[] = "etcdserver: leader changed";
+
 static const char *refuse(struct etcd_watch_stream *s, const Etcdserverpb__WatchCreateRequest *r,
                           struct bns_slice key, struct bns_slice end)
 {
     bool open = end.len == 1 && end.ptr[0] == 0;
+    const char *reason = NULL;
 
+    if (r->start_revision < 0)
+        return TEXT_COMPACTED;
+    if (s->out->permit != NULL)
+        reason = s->out->permit(s->arg, key, end);
+    if (reason != NULL)
+        return reason;
     if (end.len > 0 && !open && bns_slice_cmp(key, end) >= 0)
         return TEXT_EMPTY;
     if (r->watch_id != 0 && find(s, r->watch_id) != NULL)
         return TEXT_DUPLICATE;
-    return r->start_revision < 0 ? TEXT_COMPACTED : NULL;
+    return NULL;
 }
 
 static int64_t choose_id(struct etcd_watch_stream *s, int64_t wanted)
@@ -481,6 +490,10 @@ static void create(struct etcd_watch_stream *s, const Etcdserverpb__WatchCreateR
         .id = -1, .created = true, .canceled = reason != NULL, .reason = reason};
     struct etcd_watch *w;
 
+    if (reason == etcd_watch_not_now) {
+        etcd_watch_fail(s, 14, reason);
+        return;
+    }
     if (reason != NULL) {
         (void)etcd_watch_send_note(s, &note); /* a stream that fails is told so elsewhere */
         return;

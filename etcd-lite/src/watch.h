@@ -38,7 +38,12 @@ struct etcd_watch_out {
     size_t (*queued)(void *arg); /* bytes */
     /* The stream is over: no event will come any more. The transport closes it, now or later. */
     void (*fail)(void *arg, int status, const char *text);
+    /* May this range be watched? NULL = yes; else the reason of the refusal, a constant. Asked with
+     * the very range that the watch will have. May itself be NULL: all may. */
+    const char *(*permit)(void *arg, struct bns_slice key, struct bns_slice range_end);
 };
+/* Returned by permit: not known now. The stream ends, the client comes again. */
+extern const char etcd_watch_not_now[];
 
 struct etcd_watch_config {
     uint64_t cluster_id, member_id; /* of response headers */

@@ -1,0 +1,90 @@
+/* grpc_admit.c - whoever serves decides, per call, before the method's handler hears of it.
+ *
+ * The server's configuration may hold a function `admit`. It sees the call's path and metadata and
+ * says: go on; refused, with a status; or not known yet. In the last case the call is held: it has
+ * no started handler, takes no message, and is asked about again every HOLD_NS until the answer is
+ * another one, or the client goes, or its deadline passes. At most BNS_GRPC_HELD_MAX are held, the
+ * next are told to come again.
+ */
+#include "io/grpc_impl.h"
+
+#define HOLD_NS (5 * BNS_MS)
+
+static void on_hold(void *arg);
+
+void bns_grpc_hold_init(struct bns_grpc_server *s)
+{
+    bns_list_init(&s->held);
+    bns_timer_init(&s->hold_timer, on_hold, s);
+}
+
+void bns_grpc_unhold(struct bns_grpc_call *c)
+{
+    if (!c->held)
+        return;
+    c->held = false;
+    bns_list_del(&c->hold);
+    if (c->server != NULL)
+        c->server->held_count--;
+}
+
+static bool hold(struct bns_grpc_call *c)
+{
+    struct bns_grpc_server *s = c->server;
+
+    if (c->held)
+        return false;
+    if (s->held_count >= BNS_GRPC_HELD_MAX) {
+        bns_grpc_call_fail(c, BNS_GRPC_UNAVAILABLE, "too many calls wait to be admitted",
+                           BNS_GRPC_END_RESET);
+        return false;
+    }
+    c->held = true;
+    bns_list_push(&s->held, &c->hold);
+    if (s->held_count++ == 0)
+        bns_timer_start(s->env, &s->hold_timer, bns_now_ns(s->env) + HOLD_NS);
+    bns_grpc_read(c, false);
+    return false;
+}
+
+bool bns_grpc_admitted(struct bns_grpc_call *c)
+{
+    struct bns_grpc_server *s = c->server;
+    struct bns_grpc_refusal why = {0};
+
+    if (s == NULL || s->cfg.admit == NULL)
+        return true;
+    if (c->asked_ns == 0)
+        c->asked_ns = bns_now_ns(s->env) + 1;
+    switch (s->cfg.admit(s->cfg.arg, c, c->path, c->asked_ns - 1, &why)) {
+    case BNS_GRPC_ADMIT:
+        return true;
+    case BNS_GRPC_HOLD:
+        return hold(c);
+    default:
+        bns_grpc_unhold(c);
+        bns_grpc_call_fail(c, why.status, why.text, BNS_GRPC_END_RESET);
+        return false;
+    }
+}
+
+static void on_hold(void *arg)
+{
+    struct bns_grpc_server *s = arg;
+    struct bns_list now, *n;
+
+    bns_list_init(&now);
+    bns_list_splice(&now, &s->held);
+    while ((n = bns_list_pop(&now)) != NULL) {
+        struct bns_grpc_call *c = BNS_CONTAINER(n, struct bns_grpc_call, hold);
+
+        bns_list_push(&s->held, n); /* still held: the next time */
+        if (!bns_grpc_admitted(c))
+            continue;
+        bns_grpc_unhold(c);
+        bns_grpc_read(c, true); /* what came meanwhile is delivered in a later turn */
+        bns_grpc_call_begin_handler(c);
+    }
+    if (s->held_count > 0)
+        bns_timer_start(s->env, &s->hold_timer, bns_now_ns(s->env) + HOLD_NS);
+}
