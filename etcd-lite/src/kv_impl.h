@@ -95,12 +95,14 @@ struct etcd_eval {
     struct bns_buf path; /* a byte a txn, in pre-order: which branch */
     size_t path_pos;
     struct etcd_store_job job;
+    struct bns_timer retry;
     void (*resume)(struct etcd_eval *ev); /* the missing rows have been read */
 };
 void etcd_eval_init(struct etcd_eval *ev, struct etcd_kv *kv);
 void etcd_eval_reset(struct etcd_eval *ev);
 void etcd_eval_free(struct etcd_eval *ev);
-void etcd_eval_fetch(struct etcd_eval *ev); /* ev->resume later; rows that are gone are dropped */
+/* ev->resume later. A row that is not in the store ends the node: BNS_E_CORRUPT. */
+void etcd_eval_fetch(struct etcd_eval *ev);
 /* The bytes of a row that was read or kept for exec.c, borrowed; NULL = not here. */
 struct bns_rcbuf *etcd_eval_find(const struct etcd_eval *ev, const struct etcd_rev *r);
 
@@ -210,6 +212,7 @@ struct etcd_kv {
     struct etcd_watch_hub *watch;
     uint64_t quota_bytes, queue_bytes, read_bytes;
     bool dead, stopping;
+    char fatal_text[96];
 
     struct etcd_meta now;     /* as applied; compact_scheduled = the logical compacted revision */
     struct etcd_meta durable; /* as the last checkpoint left it */

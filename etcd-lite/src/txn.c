@@ -8,7 +8,10 @@
  */
 #include "kv_impl.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+#define RETRY_NS (20 * BNS_MS)
 
 #define C_VERSION ETCDSERVERPB__COMPARE__COMPARE_TARGET__VERSION
 #define C_CREATE ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE
@@ -96,7 +99,7 @@ static struct bns_rcbuf *row_of(struct etcd_eval *ev, const struct etcd_rev *r,
     return NULL;
 }
 
-/* Sorts what was read in; drops twins and rows that are gone. */
+/* Sorts what was read in; drops twins. */
 static void settle(struct etcd_eval *ev)
 {
     size_t n = 0;
@@ -115,6 +118,34 @@ static void settle(struct etcd_eval *ev)
     ev->sorted = n;
 }
 
+/* The worker had no memory: the rest is asked for again, not at once. Meanwhile it counts as a job,
+ * so a drain waits for it. */
+static void on_retry(void *arg)
+{
+    struct etcd_eval *ev = arg;
+
+    if (ev->kv->dead)
+        return;
+    ev->kv->jobs--;
+    etcd_kv_submit(ev->kv, &ev->job);
+}
+
+/* A row that the index names and the store does not have will not come by asking again: what this
+ * member would answer or apply is no longer what the others do. */
+static bool all_there(struct etcd_kv *kv, const struct etcd_store_job *j)
+{
+    for (size_t i = 0; i < j->rows_count; i++) {
+        if (j->rows[i].kv != NULL)
+            continue;
+        (void)snprintf(kv->fatal_text, sizeof kv->fatal_text,
+                       "row %lld/%u of the key index is not in the store", /* fits */
+                       (long long)j->rows[i].main, j->rows[i].sub);
+        etcd_kv_fatal(kv, BNS_E_CORRUPT, kv->fatal_text);
+        return false;
+    }
+    return true;
+}
+
 static void fetched(struct etcd_store_job *j)
 {
     struct etcd_eval *ev = BNS_CONTAINER(j, struct etcd_eval, job);
@@ -122,12 +153,16 @@ static void fetched(struct etcd_store_job *j)
 
     if (!etcd_kv_job_over(kv, j))
         return;
-    if (j->code == BNS_OK && j->pos < j->rows_count) {
+    if (j->code == BNS_E_NOMEM) {
+        kv->jobs++;
+        bns_timer_init(&ev->retry, on_retry, ev);
+        bns_timer_start(kv->env, &ev->retry, bns_now_ns(kv->env) + RETRY_NS);
+    } else if (j->pos < j->rows_count) {
         etcd_kv_submit(kv, j);
-        return;
+    } else if (all_there(kv, j)) {
+        settle(ev);
+        ev->resume(ev);
     }
-    settle(ev);
-    ev->resume(ev);
 }
 
 void etcd_eval_fetch(struct etcd_eval *ev)

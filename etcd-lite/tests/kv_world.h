@@ -41,6 +41,8 @@ struct kvw {
     uint64_t arm_n; /* the next start plants `arm` in its n-th VFS call */
     enum bns_vfs_mem_fault arm;
     bool fired;
+    int died_code; /* of the last death by fatal */
+    char died_text[128];
 };
 
 /* One answer, copied out. */
@@ -92,6 +94,8 @@ HELPER void kvw_died(unsigned id, int code, const char *text, void *arg)
     if (code != 0)
         print_message("died %d: %s\n", code, text == NULL ? "" : text);
     k->fired = true;
+    k->died_code = code;
+    (void)snprintf(k->died_text, sizeof k->died_text, "%s", text == NULL ? "" : text);
     etcd_kv_died(k->kv);
     k->kv = NULL;
 }
