@@ -49,5 +49,5 @@ int bns_admin_routes(struct bns_admin *a, struct bns_http_server *server)
     a->routes[0] = (struct bns_http_route){"GET", "/metrics", on_metrics, a, 0, false, false};
     a->routes[1] = (struct bns_http_route){"GET", "/healthz", on_health, a, 0, false, false};
     a->routes[2] = (struct bns_http_route){"GET", "/readyz", on_ready, a, 0, false, false};
-    return bns_http_server_routes(server, a->routes, 3);
+    return bns_http_server_routes(server, a->routes, a->own_ready ? 2 : 3);
 }

@@ -17,6 +17,7 @@ struct bns_admin {
      * whole pointer may be NULL: always ready. */
     const char *(*not_ready)(void *arg);
     void *arg;
+    bool own_ready;                  /* the daemon has a /readyz of its own */
     struct bns_http_route routes[3]; /* the admin's */
 };
 

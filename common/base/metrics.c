@@ -49,6 +49,7 @@ struct family {
     const char *name;
     const char *help;
     enum kind kind;
+    const char *of; /* an alias: the family whose series are written */
     struct series *series;
 };
 
@@ -185,6 +186,20 @@ struct bns_hist *bns_hist_pow2(struct bns_metrics *m, const char *name, const ch
     if (h != NULL)
         h->pow2 = true;
     return h;
+}
+
+int bns_metrics_alias(struct bns_metrics *m, const char *name, const char *of, const char *help)
+{
+    struct family *f;
+
+    if (m == NULL)
+        return BNS_OK;
+    f = family(m, name, help, COUNTER); /* its kind will be that of the other one */
+    if (f == NULL)
+        return BNS_E_NOMEM;
+    BNS_ASSERT(f->series == NULL);
+    f->of = of;
+    return BNS_OK;
 }
 
 int bns_metrics_hook(struct bns_metrics *m, void (*fn)(void *arg), void *arg)
@@ -359,6 +374,25 @@ static int put_series(struct bns_buf *out, const struct family *f, const struct 
     return bns_buf_fmt(out, "%llu\n", (unsigned long long)s->counter.value);
 }
 
+static int put_family(struct bns_buf *out, const struct bns_metrics *m, const struct family *f)
+{
+    const struct family *from = f;
+    struct family shown = *f;
+    int rv;
+
+    if (f->of != NULL) {
+        for (from = m->families; from != NULL && strcmp(from->name, f->of) != 0;)
+            from = from->next;
+    }
+    if (from == NULL || from->series == NULL)
+        return BNS_OK;
+    shown.kind = from->kind;
+    rv = put_head(out, &shown);
+    for (const struct series *s = from->series; rv == BNS_OK && s != NULL; s = s->next)
+        rv = put_series(out, &shown, s);
+    return rv;
+}
+
 int bns_metrics_text(struct bns_metrics *m, struct bns_buf *out)
 {
     size_t start = out->len;
@@ -366,13 +400,8 @@ int bns_metrics_text(struct bns_metrics *m, struct bns_buf *out)
 
     for (struct hook *h = m->hooks; h != NULL; h = h->next)
         h->fn(h->arg);
-    for (const struct family *f = m->families; rv == BNS_OK && f != NULL; f = f->next) {
-        if (f->series == NULL)
-            continue;
-        rv = put_head(out, f);
-        for (const struct series *s = f->series; rv == BNS_OK && s != NULL; s = s->next)
-            rv = put_series(out, f, s);
-    }
+    for (const struct family *f = m->families; rv == BNS_OK && f != NULL; f = f->next)
+        rv = put_family(out, m, f);
     if (rv != BNS_OK)
         out->len = start;
     return rv;

@@ -40,6 +40,11 @@ struct bns_hist *bns_hist_pow2(struct bns_metrics *m, const char *name, const ch
  * BNS_E_NOMEM, BNS_E_TOOBIG: `out` is unchanged. */
 BNS_MUST_CHECK int bns_metrics_label(struct bns_buf *out, const char *name, struct bns_slice value);
 
+/* The family `of` is written under `name` too, with the same numbers: names that dashboards of
+ * another program use. Borrowed. A family that does not exist is left out. BNS_E_NOMEM. */
+BNS_MUST_CHECK int bns_metrics_alias(struct bns_metrics *m, const char *name, const char *of,
+                                     const char *help);
+
 /* Called before each scrape, to refresh gauges that are cheap to compute late. */
 BNS_MUST_CHECK int bns_metrics_hook(struct bns_metrics *m, void (*fn)(void *arg), void *arg);
 

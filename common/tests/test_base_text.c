@@ -411,6 +411,30 @@ static void metrics_text_is_prometheus_0_0_4(void **state)
     bns_buf_free(&b);
 }
 
+/* Also made before what it names, which may never come. */
+static void an_alias_shows_the_same_numbers(void **state)
+{
+    struct bns_metrics *m = NULL;
+    struct bns_buf out;
+    (void)state;
+
+    assert_int_equal(bns_metrics_new(bns_alloc_libc(), &m), BNS_OK);
+    bns_buf_init(&out, bns_alloc_libc(), 1 << 20);
+    assert_int_equal(bns_metrics_alias(m, "b_total", "a_total", "the same"), BNS_OK);
+    assert_int_equal(bns_metrics_alias(m, "c_total", "never", "nothing"), BNS_OK);
+    bns_counter_add(bns_counter(m, "a_total", "x=\"1\"", "first"), 7);
+    assert_int_equal(bns_metrics_text(m, &out), BNS_OK);
+    assert_int_equal(bns_buf_byte(&out, 0), BNS_OK);
+    assert_string_equal((const char *)out.ptr, "# HELP a_total first\n"
+                                               "# TYPE a_total counter\n"
+                                               "a_total{x=\"1\"} 7\n"
+                                               "# HELP b_total the same\n"
+                                               "# TYPE b_total counter\n"
+                                               "b_total{x=\"1\"} 7\n");
+    bns_buf_free(&out);
+    bns_metrics_free(m);
+}
+
 static void metrics_survive_oom(void **state)
 {
     bool fired = true;
@@ -482,6 +506,7 @@ int main(void)
         cmocka_unit_test(log_lines_are_always_well_formed),
         cmocka_unit_test(a_site_is_limited),
         cmocka_unit_test(metrics_text_is_prometheus_0_0_4),
+        cmocka_unit_test(an_alias_shows_the_same_numbers),
         cmocka_unit_test(metrics_survive_oom),
         cmocka_unit_test(gauges_print_every_number),
     };

@@ -359,6 +359,16 @@ uint64_t etcd_kv_keys(const struct etcd_kv *kv)
     return kv->index.alive;
 }
 
+size_t etcd_kv_waiting(const struct etcd_kv *kv)
+{
+    return kv->waiters.count;
+}
+
+bool etcd_kv_defragging(const struct etcd_kv *kv)
+{
+    return kv->defrag.running;
+}
+
 uint64_t etcd_kv_quota(const struct etcd_kv *kv)
 {
     return kv->quota_bytes;

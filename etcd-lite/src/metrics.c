@@ -71,8 +71,12 @@ static void refresh(void *arg)
         (double)st.commit);
     set(s, "etcd_server_proposals_applied_total", "Consensus proposals applied.",
         (double)st.applied);
-    set(s, "etcd_server_quota_backend_bytes", "Backend storage quota.",
-        s->opt->quota_bytes != 0 ? (double)s->opt->quota_bytes : 2147483648.0);
+    set(s, "etcd_server_quota_backend_bytes", "Backend storage quota; 0 = off.",
+        etcd_kv_quota(s->kv) != UINT64_MAX ? (double)etcd_kv_quota(s->kv) : 0.0);
+    set(s, "etcd_server_proposals_pending", "Proposals of this member that are not applied yet.",
+        (double)etcd_kv_waiting(s->kv));
+    set(s, "etcd_disk_defrag_inflight", "Whether or not defrag is active on the member.",
+        etcd_kv_defragging(s->kv));
     set(s, "etcd_mvcc_db_total_size_in_bytes", "Bytes of the store's file.",
         (double)etcd_kv_db_size(s->kv));
     set(s, "etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of it in use.",
@@ -93,6 +97,53 @@ static void refresh(void *arg)
         refresh_process(s);
 }
 
+/* What is counted below under other names. */
+static int alias_all(struct bns_metrics *m)
+{
+    static const struct {
+        const char *name, *of, *help;
+    } t[] = {
+        {"etcd_server_leader_changes_seen_total", "raft_leader_changes_total",
+         "The number of leader changes seen."},
+        {"etcd_server_proposals_failed_total", "raft_proposals_dropped_total",
+         "The total number of failed proposals seen."},
+        {"etcd_disk_wal_fsync_duration_seconds", "wal_fsync_seconds",
+         "The latency distributions of fsync called by WAL."},
+        {"etcd_network_client_grpc_sent_bytes_total", "bns_h2_sent_bytes_total",
+         "The total number of bytes sent to grpc clients."},
+        {"etcd_network_client_grpc_received_bytes_total", "bns_h2_received_bytes_total",
+         "The total number of bytes received from grpc clients."},
+        {"etcd_debugging_mvcc_put_total", "etcd_mvcc_put_total", "Its name in older releases."},
+        {"etcd_debugging_mvcc_delete_total", "etcd_mvcc_delete_total",
+         "Its name in older releases."},
+        {"etcd_debugging_mvcc_range_total", "etcd_mvcc_range_total", "Its name in older releases."},
+        {"etcd_debugging_mvcc_txn_total", "etcd_mvcc_txn_total", "Its name in older releases."},
+        {"etcd_debugging_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_bytes",
+         "Its name in older releases."},
+    };
+    int rv = BNS_OK;
+
+    for (size_t i = 0; i < sizeof t / sizeof t[0] && rv == BNS_OK; i++)
+        rv = bns_metrics_alias(m, t[i].name, t[i].of, t[i].help);
+    return rv;
+}
+
+static void set_names(struct etcd_server *s)
+{
+    struct bns_metrics *m = s->env->metrics;
+    char id[64];
+
+    (void)snprintf(id, sizeof id, "server_id=\"%llx\"", /* fits */
+                   (unsigned long long)s->opt->self->id);
+    bns_gauge_set(bns_gauge(m, "etcd_server_id", id, "Member ID in hexadecimal format."), 1);
+    bns_gauge_set(bns_gauge(m, "etcd_server_version", "server_version=\"" ETCD_API_VERSION "\"",
+                            "Which version is running."),
+                  1);
+    bns_gauge_set(bns_gauge(m, "etcd_cluster_version", "cluster_version=\"3.6\"",
+                            "Which version is running."),
+                  1);
+}
+
 int etcd_metrics_init(struct etcd_server *s)
 {
     struct bns_metrics *m = s->env->metrics;
@@ -104,5 +155,14 @@ int etcd_metrics_init(struct etcd_server *s)
                                 "Requests without an answer in time.");
     set(s, "process_start_time_seconds", "Start of the process, Unix time.",
         (double)bns_wall_ms(s->env) / 1000.0);
+    s->m_healthy = bns_counter(m, "etcd_server_health_success", NULL,
+                               "The total number of successful health checks.");
+    s->m_unhealthy = bns_counter(m, "etcd_server_health_failures", NULL,
+                                 "The total number of failed health checks.");
+    s->m_reads_failed = bns_counter(m, "etcd_server_read_indexes_failed_total", NULL,
+                                    "The total number of failed read indexes seen.");
+    set_names(s);
+    if (alias_all(m) != BNS_OK)
+        return BNS_E_NOMEM;
     return bns_metrics_hook(m, refresh, s);
 }

@@ -177,8 +177,7 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
         rv = check_values(o, err);
 
     if (rv == BNS_OK)
-        rv = etcd_autocompact_parse(o->compaction_mode, o->compaction_retention, &o->autocompact,
-                                    err);
+        rv = etcd_maint_derive(o, err);
     o->peer_default = o->listen_peer_urls == default_peer;
     o->joins = strcmp(o->initial_cluster_state, "existing") == 0;
 

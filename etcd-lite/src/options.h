@@ -28,6 +28,7 @@ struct etcd_options {
     uint64_t auth_token_ttl_s; /* derived from it, too */
     uint64_t bcrypt_cost;
     bool unsafe_no_fsync, insecure;
+    const char *quota_text; /* 0 = default, negative = off */
     const char *compaction_mode, *compaction_retention;
     uint64_t corrupt_check_ns;      /* between two comparisons of all members' data; 0 = off */
     uint64_t compact_hash_check_ns; /* with compact_hash_check: looked at so often */
@@ -60,5 +61,6 @@ enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_ar
 /* options_maint.c: appends its flags, at most ETCD_MAINT_FLAGS. */
 #define ETCD_MAINT_FLAGS 16
 size_t etcd_maint_flags(struct etcd_options *o, struct bns_cli_flag *out);
+BNS_MUST_CHECK int etcd_maint_derive(struct etcd_options *o, struct bns_err *err);
 
 #endif

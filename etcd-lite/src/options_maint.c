@@ -1,4 +1,6 @@
 /* options_maint.c - the flags of quota, compaction by itself and hash checks. */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "options.h"
@@ -6,7 +8,8 @@
 size_t etcd_maint_flags(struct etcd_options *o, struct bns_cli_flag *out)
 {
     const struct bns_cli_flag flags[] = {
-        {"quota-backend-bytes", 0, BNS_VALUE_U64, &o->quota_bytes, "0 = 2 GiB", NULL},
+        {"quota-backend-bytes", 0, BNS_VALUE_STR, &o->quota_text, "0 = 2 GiB, negative = no quota",
+         NULL},
         {"auto-compaction-mode", 0, BNS_VALUE_STR, &o->compaction_mode, "periodic or revision",
          NULL},
         {"auto-compaction-retention", 0, BNS_VALUE_STR, &o->compaction_retention,
@@ -30,4 +33,23 @@ size_t etcd_maint_flags(struct etcd_options *o, struct bns_cli_flag *out)
     _Static_assert(sizeof flags / sizeof flags[0] <= ETCD_MAINT_FLAGS, "room for all flags");
     memcpy(out, flags, sizeof flags);
     return sizeof flags / sizeof flags[0];
+}
+
+int etcd_maint_derive(struct etcd_options *o, struct bns_err *err)
+{
+    char *end = NULL;
+    long long quota;
+
+    if (o->quota_text != NULL) {
+        errno = 0;
+        quota = strtoll(o->quota_text, &end, 10);
+        if (end == o->quota_text || *end != 0 || errno != 0)
+            return bns_err_set(err, BNS_E_INVALID,
+                               "invalid value \"%s\" for flag -quota-backend-bytes: bytes, 0 for "
+                               "2 GiB, or -1 for no quota",
+                               o->quota_text);
+        o->quota_bytes = quota < 0 ? UINT64_MAX : (uint64_t)quota;
+    }
+    return etcd_autocompact_parse(o->compaction_mode, o->compaction_retention, &o->autocompact,
+                                  err);
 }

@@ -9,6 +9,7 @@
 #include "server.h"
 
 #define TICK_NS BNS_SEC
+#define QUOTA_LARGE (UINT64_C(8) << 30)
 
 /* ---- alarms --------------------------------------------------------------------------------- */
 
@@ -246,6 +247,23 @@ static void on_compact_timer(void *arg)
     bns_buf_free(&b);
 }
 
+/* What an operator should know before it matters. */
+static void warn_all(struct etcd_server *s)
+{
+    uint64_t quota = etcd_kv_quota(s->kv);
+
+    if (quota == UINT64_MAX)
+        BNS_LOG(s->env->log, BNS_LOG_INFO, "etcd", "no quota for the store: it may fill the disk");
+    else if (quota > QUOTA_LARGE)
+        BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd",
+                "quota-backend-bytes is larger than the 8 GiB that are recommended",
+                BNS_U64("bytes", quota));
+    if (s->opt->unsafe_no_fsync)
+        BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd",
+                "UNSAFE: --unsafe-no-fsync: acknowledged data is lost when the machine stops; for "
+                "tests only");
+}
+
 int etcd_maint_service(struct etcd_server *s)
 {
     const struct bns_grpc_method methods[] = {
@@ -267,6 +285,7 @@ int etcd_maint_service(struct etcd_server *s)
     bns_timer_start(s->env, &s->maint.timer, bns_now_ns(s->env) + TICK_NS);
     bns_timer_init(&s->maint.compact_timer, on_compact_timer, s);
     etcd_corrupt_init(s);
+    warn_all(s);
     if (etcd_autocompact_init(&s->maint.compact, s->env->alloc, &s->opt->autocompact,
                               bns_now_ns(s->env)) != BNS_OK)
         return BNS_E_NOMEM;

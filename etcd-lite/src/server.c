@@ -236,6 +236,8 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
     if (rv == BNS_OK)
         rv = etcd_maint_service(s);
     if (rv == BNS_OK)
+        rv = etcd_health_service(s);
+    if (rv == BNS_OK)
         rv = etcd_watch_service(s);
     if (rv == BNS_OK)
         rv = etcd_lease_service(s);
@@ -381,6 +383,7 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     s->drained = done;
     s->drained_arg = arg;
     etcd_watch_end(s);
+    etcd_health_end(s);
     etcd_snapshots_end(s);
     etcd_lease_streams_end(s); /* they have no end of their own */
     etcd_sessions_stop(s);

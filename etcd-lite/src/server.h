@@ -18,6 +18,7 @@
 #include "kv.h"
 #include "lease_ask.h"
 #include "options.h"
+#include "rpc_health.h"
 #include "session_run.h"
 #include "rpc_auth.h"
 
@@ -25,6 +26,7 @@
 #define ETCD_MUTANT_LATE_ANSWER 30
 
 #define ETCD_API_VERSION "3.6.0"
+#define ETCD_CHECK_PATHS 7u /* of http.c */
 
 struct etcd_maint {
     struct bns_timer timer; /* a tick a second while the server runs */
@@ -58,6 +60,7 @@ struct etcd_server {
     struct bns_grpc_method kv_methods[5], cluster_methods[6], watch_methods[1];
     struct etcd_maint maint; /* rpc_maint.c */
     struct etcd_corrupt corrupt;
+    struct etcd_health health;
     struct {
         uint64_t refused_cost; /* the dearest write that NOSPACE was raised for */
     } alarm;
@@ -76,7 +79,7 @@ struct etcd_server {
     struct bns_timer members_timer; /* who belongs has changed: dial */
     void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
     void *on_removed_arg;
-    struct bns_http_route routes[2], peer_routes[2];
+    struct bns_http_route routes[2 + ETCD_CHECK_PATHS], peer_routes[2];
     struct bns_admin admin;
     struct etcd_gateway gateway;
     uint16_t client_port;
@@ -86,7 +89,7 @@ struct etcd_server {
     bool stopping;
     void (*drained)(void *arg);
     void *drained_arg;
-    struct bns_counter *m_failed, *m_timeouts;
+    struct bns_counter *m_failed, *m_timeouts, *m_healthy, *m_unhealthy, *m_reads_failed;
 };
 
 /* Blocking: opens store and log, listens. The data directory exists and is locked. After an error
@@ -175,7 +178,7 @@ void etcd_snapshots_end(struct etcd_server *s);                  /* all calls: t
 /* Appends field 1, a ResponseHeader as of now. */
 BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);
 
-/* /health, /version, and those of app/admin.h: /metrics, /healthz, /readyz */
+/* /health, /livez, /readyz, /version, and those of app/admin.h: /metrics, /healthz */
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
 /* peer_http.c: /members and /version for members to come, on the peer port. */
 BNS_MUST_CHECK int etcd_peer_http(struct etcd_server *s);

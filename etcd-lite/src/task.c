@@ -225,6 +225,8 @@ static void read_done(struct bns_raft_read *r, int code)
     struct etcd_task *t = BNS_CONTAINER(r, struct etcd_task, read);
 
     t->reading = false;
+    if (code != BNS_OK)
+        bns_counter_add(t->s->m_reads_failed, 1);
     if (code == BNS_OK)
         t->then(t);
     else if (code == BNS_E_NOTLEADER)

@@ -18,7 +18,7 @@ CORRUPT = "etcdserver: corrupt cluster"
 def status_code(node, path):
     """HTTP status and body."""
     try:
-        return 200, node.get(path)
+        return 200, node.get(path, timeout=15)
     except urllib.error.HTTPError as e:
         return e.code, e.read().decode()
 
@@ -222,3 +222,89 @@ def test_checks_do_not_cry_wolf_under_load():
         assert rounds >= 1
         assert sum(n.metric("bns_etcd_hash_differences_total") for n in c.nodes) == 0
         assert all(n.healthy() for n in c.nodes)
+
+
+READY = ["data_corruption", "serializable_read", "linearizable_read", "non_learner"]
+
+
+def test_livez_and_readyz_as_etcd_answers_them():
+    with Cluster(3) as c:
+        n = c.nodes[0]
+        for path in ("/livez", "/readyz", "/livez/serializable_read",
+                     *("/readyz/" + name for name in READY)):
+            assert status_code(n, path) == (200, "ok"), path
+        assert status_code(n, "/readyz?verbose") == (
+            200, "".join(f"[+]{name} ok\n" for name in READY) + "/readyz check passed\n")
+        assert status_code(n, "/livez?verbose=1")[1] == \
+            "[+]serializable_read ok\n/livez check passed\n"
+        assert status_code(n, "/readyz/nothing")[0] == 404
+        alarm_request(n, 1, 5, 2)
+        code, body = status_code(n, "/readyz")
+        assert code == 503 and body.startswith(
+            "[-]data_corruption failed: alarm activated: CORRUPT\n[+]serializable_read ok\n")
+        assert body.endswith("/readyz check failed\n")
+        assert status_code(n, "/readyz?exclude=data_corruption") == (200, "ok")
+        assert status_code(n, "/livez") == (200, "ok")  # a restart would not help
+        alarm_request(n, 2, 5, 2)
+        for other in c.nodes[1:]:
+            other.kill()
+        wait_for("no quorum", lambda: status_code(n, "/readyz")[0] == 503)
+        code, body = status_code(n, "/readyz?verbose")
+        assert "[-]linearizable_read failed: range error: etcdserver: " in body
+        assert status_code(n, "/livez") == (200, "ok")
+        assert status_code(n, "/readyz?exclude=linearizable_read") == (200, "ok")
+        assert json.loads(status_code(n, "/health")[1])["reason"] == "RAFT NO LEADER"
+        assert status_code(n, "/health?serializable=true")[0] == 200
+
+
+def health(node, service):
+    return unary(node, "/grpc.health.v1.Health/Check", h2.field(1, service) if service else b"")
+
+
+def test_grpc_health():
+    with Cluster(1) as c:
+        n = c.nodes[0]
+        data = [f[3] for f in health(n, b"") if f[0] == h2.DATA and f[3]]
+        assert data == [h2.message(b"\x08\x01")]  # SERVING
+        assert not [f for f in health(n, b"etcdserverpb.KV") if f[0] == h2.DATA]  # NOT_FOUND
+        for service, state in ((b"", b"\x08\x01"), (b"nope", b"\x08\x03")):
+            with h2.Conn(n) as conn:
+                conn.send(h2.request(1, "/grpc.health.v1.Health/Watch", h2.field(1, service)))
+                first = conn.until(lambda f: f[0] == h2.DATA and f[3])[-1]
+                assert first[3] == h2.message(state)
+        with h2.Conn(n) as conn:
+            conn.send(h2.request(1, "/grpc.health.v1.Health/Watch", b""))
+            conn.until(lambda f: f[0] == h2.DATA and f[3])
+            n.signal(15)
+            told = conn.until(lambda f: f[0] == h2.DATA and f[3])[-1]
+            assert told[3] == h2.message(b"\x08\x02")  # NOT_SERVING
+            assert n.process.wait(20) == 0
+            n.process = None
+
+
+def test_quota_flag():
+    need("etcdctl", "the real client")
+    for value, quota in (("0", 2147483648), ("-1", 0), (str(9 << 30), 9 << 30)):
+        with Cluster(1, flags=["--quota-backend-bytes", value]) as c:
+            assert c.nodes[0].metric("etcd_server_quota_backend_bytes") == quota
+            c.ctl("put", "a", "1")
+            with open(c.nodes[0].log) as f:
+                assert ("8 GiB" in f.read()) == (value == str(9 << 30))
+
+
+def test_metrics_have_etcds_names():
+    with Cluster(1) as c:
+        c.ctl("put", "a", "1")
+        text = c.nodes[0].get("/metrics")
+        for name in ("etcd_server_id{server_id=", 'etcd_server_version{server_version="3.6.0"} 1',
+                     'etcd_cluster_version{cluster_version="3.6"} 1',
+                     "etcd_server_leader_changes_seen_total ", "etcd_server_proposals_pending 0",
+                     "etcd_server_proposals_failed_total ", "etcd_server_health_success ",
+                     "etcd_server_health_failures 0", "etcd_server_read_indexes_failed_total ",
+                     "etcd_disk_wal_fsync_duration_seconds_count ",
+                     "etcd_network_client_grpc_sent_bytes_total{",
+                     "etcd_network_client_grpc_received_bytes_total{",
+                     "etcd_debugging_mvcc_put_total 1", "etcd_disk_defrag_inflight 0"):
+            assert "\n" + name in text, name
+        assert c.nodes[0].metric("etcd_network_client_grpc_received_bytes_total") > 0
+        assert c.nodes[0].metric("etcd_disk_wal_fsync_duration_seconds_count") > 0
