@@ -154,6 +154,30 @@ bool etcd_auth_only_admin(struct etcd_server *s, struct bns_grpc_call *c)
     return false;
 }
 
+bool etcd_auth_prefix(struct etcd_server *s, struct bns_grpc_call *c, struct bns_slice prefix)
+{
+    struct etcd_status st = {0};
+    struct bns_slice end = {NULL, 0};
+    struct etcd_who who;
+    struct etcd_cn cn;
+    uint8_t *copy;
+
+    if (!etcd_auth_enabled(s->kv))
+        return true;
+    BNS_ASSERT(prefix.len > 0 && prefix.ptr[prefix.len - 1] == '/');
+    copy = bns_arena_dup(bns_grpc_arena(c), prefix.ptr, prefix.len);
+    if (copy != NULL) {
+        copy[prefix.len - 1]++;
+        end = bns_slice(copy, prefix.len);
+    }
+    etcd_auth_peek(s, c, &cn, &who);
+    if (copy != NULL && etcd_auth_range(s->kv, &who, prefix, end, &st))
+        return true;
+    bns_grpc_finish(c, copy == NULL ? BNS_GRPC_RESOURCE_EXHAUSTED : BNS_GRPC_UNKNOWN,
+                    copy == NULL ? TEXT_NOMEM : st.text, NULL, 0);
+    return false;
+}
+
 bool etcd_auth_stale(const struct etcd_task *t)
 {
     return t->who.revision != 0 && t->who.revision != etcd_auth_revision(t->s->kv);

@@ -42,6 +42,10 @@ void etcd_auth_who(struct etcd_server *s, struct bns_grpc_call *c, struct etcd_w
 /* For a handler whose need depends on the message: is it an administrator? False: the call has been
  * finished. */
 BNS_MUST_CHECK bool etcd_auth_only_admin(struct etcd_server *s, struct bns_grpc_call *c);
+/* For Lock and Election: may it read all keys that begin with prefix, which ends with '/'? False:
+ * the call has been finished, with the code that these services have for all errors. */
+BNS_MUST_CHECK bool etcd_auth_prefix(struct etcd_server *s, struct bns_grpc_call *c,
+                                     struct bns_slice prefix);
 /* The auth store has changed since the task found out who asks: its answer may be wrong. */
 bool etcd_auth_stale(const struct etcd_task *t);
 

@@ -277,7 +277,9 @@ static void on_leader(struct bns_grpc_call *c, struct bns_slice msg)
     }
     prefix = etcd_election_prefix(c, r->name);
     *l = (struct leader_call){.ask = {.s = s, .prefix = prefix, .done = leader_known}};
-    l->t = prefix.ptr == NULL ? NULL : etcd_session_task(c);
+    if (prefix.ptr == NULL || !etcd_auth_prefix(s, c, prefix))
+        return;
+    l->t = etcd_session_task(c);
     if (l->t == NULL)
         return;
     l->t->req = l;

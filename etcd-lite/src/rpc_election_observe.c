@@ -334,9 +334,13 @@ static void on_observe(struct bns_grpc_call *c, struct bns_slice msg)
         etcd_decode(c, &etcdserverpb__leader_request__descriptor, msg);
     struct etcd_server *s = bns_grpc_arg(c);
     struct bns_slice v;
+    struct bns_slice prefix;
     struct observer *o;
 
     if (r == NULL)
+        return;
+    prefix = etcd_election_prefix(c, r->name);
+    if (prefix.ptr == NULL || !etcd_auth_prefix(s, c, prefix))
         return;
     o = s->stopping ? NULL : observer_new(c, r->name);
     if (o == NULL) {

@@ -517,6 +517,8 @@ void etcd_session_start(struct bns_grpc_call *c, const struct etcd_session_reque
     if (r->name.len > 0)
         memcpy(prefix, r->name.ptr, r->name.len);
     prefix[r->name.len] = '/';
+    if (!etcd_auth_prefix(s, c, bns_slice(prefix, r->name.len + 1)))
+        return;
     *x = (struct etcd_session){.s = s, .call = c, .answer = answer, .step = {.fn = on_step}};
     x->prefix = bns_slice(prefix, r->name.len + 1);
     x->value = bns_slice(value, r->value.len);

@@ -261,6 +261,22 @@ static void a_header_that_is_older_than_the_users_is_refused(void **state)
     kvw_free(&k);
 }
 
+/* The planted bug: what the tests above show as refused is then done. */
+static void the_planted_bug_is_seen(void **state)
+{
+    struct kvw k;
+
+    (void)state;
+    kvw_init(&k, 1, NULL);
+    assert_true(kvw_up(&k));
+    make_user(&k);
+    assert_int_equal(put_opt(&k, "u", "r1", false, 0), 7);
+    bns_world_env(k.w, 0)->mutant = ETCD_MUTANT_AUTH_EARLY;
+    assert_int_equal(put_opt(&k, "u", "r1", false, 0), 0);
+    bns_world_env(k.w, 0)->mutant = 0;
+    kvw_free(&k);
+}
+
 /* ---- tokens --------------------------------------------------------------------------------- */
 
 #define L1 "abcdefghijklmnop"
@@ -509,6 +525,7 @@ int main(void)
         cmocka_unit_test(an_expired_lease_goes_although_nobody_revokes_it),
         cmocka_unit_test(a_txn_needs_all_that_any_branch_of_it_could_do),
         cmocka_unit_test(a_header_that_is_older_than_the_users_is_refused),
+        cmocka_unit_test(the_planted_bug_is_seen),
         cmocka_unit_test(tokens_live_while_they_are_used),
         cmocka_unit_test(a_new_password_a_deleted_user_and_auth_off_void_tokens),
         cmocka_unit_test(a_restart_forgets_tokens_and_does_not_believe_its_log),
