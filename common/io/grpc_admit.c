@@ -7,6 +7,7 @@
  * next are told to come again.
  */
 #include "io/grpc_impl.h"
+#include "io/grpc_local.h"
 
 #define HOLD_NS (5 * BNS_MS)
 
@@ -47,6 +48,36 @@ static bool hold(struct bns_grpc_call *c)
     return false;
 }
 
+bool bns_grpc_keep_message(struct bns_grpc_call *c, struct bns_slice msg)
+{
+    if (!c->held)
+        return false;
+    c->held_msg = bns_slice(
+        bns_arena_dup(&c->arena, msg.len == 0 ? (const void *)"" : msg.ptr, msg.len), msg.len);
+    if (c->held_msg.ptr == NULL)
+        bns_grpc_call_fail(c, BNS_GRPC_RESOURCE_EXHAUSTED, "out of memory", BNS_GRPC_END_RESET);
+    return true;
+}
+
+bool bns_grpc_keep_end(struct bns_grpc_call *c)
+{
+    if (c->held)
+        c->held_eof = true;
+    return c->held;
+}
+
+/* Its handler hears of the call at last; `depth` keeps it, whatever the handler does. */
+static void begin(struct bns_grpc_call *c)
+{
+    c->depth++;
+    bns_grpc_call_begin_handler(c);
+    if (c->held_msg.ptr != NULL)
+        bns_grpc_local_message(c, c->held_msg);
+    if (c->held_eof)
+        bns_grpc_local_half_close(c);
+    bns_grpc_call_leave(c);
+}
+
 bool bns_grpc_admitted(struct bns_grpc_call *c)
 {
     struct bns_grpc_server *s = c->server;
@@ -83,7 +114,7 @@ static void on_hold(void *arg)
             continue;
         bns_grpc_unhold(c);
         bns_grpc_read(c, true); /* what came meanwhile is delivered in a later turn */
-        bns_grpc_call_begin_handler(c);
+        begin(c);
     }
     if (s->held_count > 0)
         bns_timer_start(s->env, &s->hold_timer, bns_now_ns(s->env) + HOLD_NS);

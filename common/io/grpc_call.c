@@ -62,7 +62,7 @@ void bns_grpc_call_pool_free(struct bns_grpc_server *s)
     s->pool_count = 0;
 }
 
-static void leave(struct bns_grpc_call *c)
+void bns_grpc_call_leave(struct bns_grpc_call *c)
 {
     BNS_ASSERT(c->depth > 0);
     c->depth--;
@@ -324,7 +324,7 @@ void bns_grpc_call_begin_handler(struct bns_grpc_call *c)
     c->told = true;
     c->depth++;
     c->handler->on_start(c);
-    leave(c);
+    bns_grpc_call_leave(c);
 }
 
 /* Not taken: HTTP/2's way to say that it may be tried again. */
@@ -409,7 +409,7 @@ void bns_grpc_call_message(struct bns_h2_stream *s, struct bns_slice msg)
     c->told = true;
     c->depth++;
     c->handler->on_message(c, msg);
-    leave(c);
+    bns_grpc_call_leave(c);
 }
 
 void bns_grpc_call_bad(struct bns_h2_stream *s, int status, const char *text)
@@ -431,7 +431,7 @@ void bns_grpc_call_half_close(struct bns_h2_stream *s)
     c->told = true;
     c->depth++;
     c->handler->on_half_close(c);
-    leave(c);
+    bns_grpc_call_leave(c);
 }
 
 int bns_grpc_call_last(struct bns_h2_stream *s, uint32_t *data_flags)
@@ -462,7 +462,7 @@ void bns_grpc_call_writable(struct bns_h2_stream *s)
         return;
     c->depth++;
     c->handler->on_writable(c);
-    leave(c);
+    bns_grpc_call_leave(c);
 }
 
 static void no_longer_waiting(struct bns_grpc_call *c)

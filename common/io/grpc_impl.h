@@ -121,6 +121,8 @@ struct bns_grpc_call {
     bool local;     /* has, or had, a sink */
     bool held;      /* the server does not know yet whether it may run */
     struct bns_list hold;
+    struct bns_slice held_msg; /* a local call's, in its arena; ptr NULL: none */
+    bool held_eof;
     uint64_t asked_ns; /* when that was asked first, plus 1; 0 = never */
     uint32_t messages;
     struct bns_arena arena;
@@ -166,6 +168,7 @@ void bns_grpc_call_run(struct bns_grpc_call *c);
 /* The transport is gone: tells the handler, and frees the call when that is through with it. */
 void bns_grpc_call_detached(struct bns_grpc_call *c, int status, enum bns_grpc_end why);
 
+void bns_grpc_call_leave(struct bns_grpc_call *c); /* c->depth was raised; c may be freed */
 void bns_grpc_call_begin_handler(struct bns_grpc_call *c); /* it has been admitted */
 
 /* grpc_admit.c */
@@ -173,6 +176,10 @@ void bns_grpc_hold_init(struct bns_grpc_server *s);
 /* May it run? False: it has been refused, or is held and will be asked about again. */
 bool bns_grpc_admitted(struct bns_grpc_call *c);
 void bns_grpc_unhold(struct bns_grpc_call *c); /* no-op when it is not held */
+/* A local call is held, so what its starter pushes is kept: at most one message. False: it is not
+ * held. */
+bool bns_grpc_keep_message(struct bns_grpc_call *c, struct bns_slice msg);
+bool bns_grpc_keep_end(struct bns_grpc_call *c);
 
 /* grpc_local.c */
 BNS_MUST_CHECK int bns_grpc_local_copy(struct bns_grpc_call *c, struct bns_slice msg);

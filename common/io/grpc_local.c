@@ -79,7 +79,7 @@ void bns_grpc_local_message(struct bns_grpc_call *c, struct bns_slice msg)
     uint32_t max;
     char text[96];
 
-    if (over(c))
+    if (bns_grpc_keep_message(c, msg) || over(c))
         return;
     max = c->method->m->msg_bytes_max == 0 ? BNS_GRPC_MSG_MAX : c->method->m->msg_bytes_max;
     if (msg.len <= max) {
@@ -93,7 +93,7 @@ void bns_grpc_local_message(struct bns_grpc_call *c, struct bns_slice msg)
 
 void bns_grpc_local_half_close(struct bns_grpc_call *c)
 {
-    if (!over(c))
+    if (!bns_grpc_keep_end(c) && !over(c))
         bns_grpc_call_half_close(&c->s);
 }
 

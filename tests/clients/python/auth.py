@@ -1,7 +1,7 @@
 """auth: a user with a password through python-etcd3: what it may, what it may not.
 
-argv: endpoint, user, password, seconds to stay idle, CA file; then the token must be gone, and a new
-one works. The package gives tokens away over TLS only.
+argv: endpoint, user, password, seconds to stay idle, CA file; then the token must be gone, and a
+new one works. The package gives tokens away over TLS only.
 """
 import sys
 import time
