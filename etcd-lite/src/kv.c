@@ -80,7 +80,7 @@ bool etcd_kv_job_over(struct etcd_kv *kv, struct etcd_store_job *j)
     etcd_kv_check_drained(kv);
     if (j->code == BNS_OK || kv->dead)
         return !kv->dead;
-    if (j->kind >= ETCD_STORE_BACKUP_OPEN)
+    if (j->kind >= ETCD_STORE_BACKUP_OPEN && !j->broken)
         return true; /* told to whoever asked */
     if (j->code == BNS_E_NOMEM && (j->kind == ETCD_STORE_READ || j->kind == ETCD_STORE_SCAN))
         return true;

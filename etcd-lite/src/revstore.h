@@ -81,6 +81,7 @@ struct etcd_store_job {
     void (*done)(struct etcd_store_job *j); /* on the loop */
     void *arg;
     int code;
+    bool broken; /* with code: there is no store any more, whatever this job was for */
     struct bns_err err;
     struct etcd_row *rows;
     size_t rows_count, rows_cap, pos;

@@ -352,6 +352,7 @@ void etcd_store_handle(void *arg, struct bns_list *jobs)
         j->db_bytes_used = s->db_bytes_used;
         if (s->bad != BNS_OK) {
             j->code = s->bad;
+            j->broken = true;
             j->err = s->bad_err;
         }
     }

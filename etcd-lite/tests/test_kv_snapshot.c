@@ -111,6 +111,50 @@ static void install_is_all_or_nothing(void **state)
     kvw_free(&a);
 }
 
+/* A disk that fails in the n-th call of an installation: the node goes on with what it had and
+ * takes the next snapshot, or it ends. It never stays as one whose store answers nothing. */
+static void a_failing_disk_leaves_a_store_or_no_node(void **state)
+{
+    struct kvw a;
+    struct snap x;
+    bool ended = false, went_on = false;
+
+    (void)state;
+    kvw_init(&a, 1, NULL);
+    assert_true(kvw_up(&a));
+    fill(&a, 0, 60);
+    snap_take(&a, &x, false);
+    for (uint64_t n = 1; n < 150; n++) {
+        struct kvw b;
+        struct snap y = x;
+
+        kvw_init(&b, n, NULL);
+        assert_true(kvw_up(&b));
+        fill(&b, 0, 25);
+        assert_true(do_checkpoint(&b));
+        y.k = &b;
+        bns_vfs_mem_fail_at(bns_world_vfs(b.w, 0), n, BNS_VFAULT_EIO);
+        snap_install_all(&y);
+        bns_vfs_mem_fail_at(bns_world_vfs(b.w, 0), 0, BNS_VFAULT_NONE);
+        ended = ended || b.kv == NULL;
+        if (b.kv == NULL) {
+            assert_true(kvw_up(&b));
+        } else if (y.code != BNS_OK) {
+            went_on = true;
+            y = x;
+            y.k = &b;
+            snap_install_all(&y);
+            if (b.kv == NULL || y.code != BNS_OK)
+                fail_msg("n=%llu: no further snapshot is taken", (unsigned long long)n);
+        }
+        kvw_free(&b);
+    }
+    assert_true(ended);
+    assert_true(went_on);
+    free(x.file);
+    kvw_free(&a);
+}
+
 static void damaged_snapshot_is_refused(void **state)
 {
     struct kvw a, b;
@@ -151,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(snapshot_moves_the_state),
         cmocka_unit_test(install_is_all_or_nothing),
+        cmocka_unit_test(a_failing_disk_leaves_a_store_or_no_node),
         cmocka_unit_test(damaged_snapshot_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
