@@ -61,6 +61,8 @@ static void on_range(struct bns_grpc_call *c, struct bns_slice msg)
     t->req = r;
     if (r->serializable)
         range_soon(t);
+    else if (t->s->learner)
+        etcd_task_fail(t, ETCD_LEARNER_STATUS, ETCD_TEXT_LEARNER);
     else
         etcd_task_linearizable(t, range_soon);
 }

@@ -97,12 +97,23 @@ static int open_store(struct etcd_server *s, struct bns_err *err)
 
 /* ---- the members ---------------------------------------------------------------------------- */
 
+static bool is_learner(const struct etcd_server *s)
+{
+    const struct etcd_roster_member *self;
+    struct etcd_roster r;
+
+    etcd_roster_read(s, &r);
+    self = etcd_roster_find(&r, s->member_id);
+    return self != NULL && self->learner;
+}
+
 static void sync_members(void *arg)
 {
     struct etcd_server *s = arg;
 
     if (!s->stopping)
         etcd_cluster_sync(s);
+    s->learner = is_learner(s);
 }
 
 /* Inside an apply: the Raft node is not to be called now. */
@@ -214,12 +225,31 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
     return rv;
 }
 
+/* A learner has what the others have, a little later, and cannot ask the leader for more. */
+static enum bns_grpc_admission admit(void *arg, struct bns_grpc_call *c, struct bns_slice path,
+                                     uint64_t first_asked_ns, struct bns_grpc_refusal *why)
+{
+    static const char *const may[] = {"/etcdserverpb.KV/Range", "/etcdserverpb.Maintenance/Status",
+                                      "/etcdserverpb.Maintenance/Snapshot",
+                                      "/grpc.health.v1.Health/Check",
+                                      "/grpc.health.v1.Health/Watch"};
+    struct etcd_server *s = arg;
+    bool is = !s->learner;
+
+    for (size_t i = 0; i < sizeof may / sizeof may[0] && !is; i++)
+        is = bns_slice_eq(path, bns_slice_str(may[i]));
+    if (is)
+        return etcd_auth_admit(arg, c, path, first_asked_ns, why);
+    *why = (struct bns_grpc_refusal){ETCD_LEARNER_STATUS, ETCD_TEXT_LEARNER};
+    return BNS_GRPC_REFUSE;
+}
+
 static int open_services(struct etcd_server *s, struct bns_err *err)
 {
     struct bns_http_config hc = {.before = etcd_gateway_before, .before_arg = s};
     struct bns_grpc_config gc = {.streams_max = (uint32_t)s->opt->streams_max,
                                  .on_http1 = on_http1,
-                                 .admit = etcd_auth_admit,
+                                 .admit = admit,
                                  .arg = s};
     int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
 
@@ -312,6 +342,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
         rv = open_store(s, err);
     if (rv == BNS_OK)
         etcd_kv_on_members(s->kv, on_members, s);
+    s->learner = rv == BNS_OK && is_learner(s);
     if (rv == BNS_OK)
         rv = open_log(s, err);
     if (rv == BNS_OK)

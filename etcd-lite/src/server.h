@@ -42,6 +42,7 @@ struct etcd_server {
     struct bns_raft_node *node;
     uint64_t cluster_id, member_id; /* of the data directory */
     bool joined;                    /* not one of the first members */
+    bool learner;                   /* this member does not vote */
     struct etcd_roster told;        /* joined: whom it was told of */
     struct etcd_secure secure;
     struct bns_grpc_server *grpc;
@@ -101,6 +102,9 @@ BNS_MUST_CHECK int etcd_server_start(struct bns_env *env, const struct etcd_opti
 /* Stops taking requests, finishes the open ones, closes log and store; then done. */
 void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg);
 void etcd_server_free(struct etcd_server *s); /* after drain; NULL is fine */
+
+#define ETCD_LEARNER_STATUS BNS_GRPC_FAILED_PRECONDITION
+#define ETCD_TEXT_LEARNER "etcdserver: rpc not supported for learner"
 
 /* ---- for the services ------------------------------------------------------------------------ */
 

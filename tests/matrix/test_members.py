@@ -188,7 +188,13 @@ def test_a_learner_reads_is_promoted_and_counts():
         n = c.add("--learner")
         wait_for("replicated", lambda: c.ctl("get", "k", "--consistency=s", "--print-value-only",
                                              endpoint=n.endpoint) == "v\n")
+        for call in (["put", "k", "w"], ["get", "k"], ["lease", "grant", "10"], ["member", "list"]):
+            code, _, err = c.ctl(*call, endpoint=n.endpoint, ok=None)
+            assert code != 0 and "rpc not supported for learner" in err, (call, err)
+        c.ctl("endpoint", "status", endpoint=n.endpoint)
         c.ctl1("member", "promote", c.ids()[n.peer_url])
+        wait_for("it votes", lambda: "rpc not supported" not in
+                 c.ctl("get", "k", endpoint=n.endpoint, ok=None)[2])
         c.ctl("put", "k", "w", endpoint=n.endpoint)
         n.kill()
         code, _, err = c.ctl("put", "k", "x", "--command-timeout=2s", ok=None,
