@@ -92,6 +92,12 @@ static const struct bns_grpc_gateway_path paths[] = {
     ELECTION("resign", "Resign", resign),
 };
 
+const struct bns_grpc_gateway_path *etcd_gateway_paths(size_t *count)
+{
+    *count = sizeof paths / sizeof paths[0];
+    return paths;
+}
+
 /* Of older releases. etcd 3.4 knows only the first, but clients still come with the other. */
 static const char *const prefixes_old[] = {"/v3beta/", "/v3alpha/", NULL};
 

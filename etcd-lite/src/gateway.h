@@ -17,6 +17,7 @@ struct etcd_gateway {
 
 /* After the gRPC and HTTP servers are made. Services may be registered later. */
 BNS_MUST_CHECK int etcd_gateway_routes(struct etcd_server *s);
+const struct bns_grpc_gateway_path *etcd_gateway_paths(size_t *count); /* for tests */
 /* For bns_http_config: --host-whitelist and --cors; arg is the server. */
 bool etcd_gateway_before(void *arg, struct bns_http_req *q);
 
