@@ -61,6 +61,7 @@ void bns_gateway_close(struct bns_gateway_req *r)
     bns_gateway_drop(r);
     bns_json_cut_free(&r->cut);
     bns_buf_free(&r->rest);
+    bns_buf_free(&r->held);
     r->g->open--;
     bns_free(alloc, r->text);
     bns_free(alloc, r);
@@ -135,16 +136,33 @@ static int start_call(struct bns_gateway_req *r)
     return bns_grpc_local_start(r->g->server, &o, &bns_gateway_sink, r, &r->call);
 }
 
-static void end_input(struct bns_gateway_req *r)
+static void half_close(struct bns_gateway_req *r)
 {
-    r->in_over = true;
-    if (r->call == NULL && start_call(r) != BNS_OK) {
-        bns_gateway_refuse(r, BNS_GRPC_RESOURCE_EXHAUSTED, "out of memory");
-        return;
-    }
     if (!r->closed)
         bns_grpc_local_half_close(r->call);
     r->closed = true;
+}
+
+static void end_input(struct bns_gateway_req *r)
+{
+    r->in_over = true;
+    if (r->call == NULL && start_call(r) != BNS_OK)
+        bns_gateway_refuse(r, BNS_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+    else if (!r->read_off && !r->holding)
+        half_close(r);
+}
+
+/* A call may begin by reading nothing: because it is held, or because the handler says so. */
+static int give(struct bns_gateway_req *r, struct bns_slice bytes)
+{
+    BNS_ASSERT(!r->holding);
+    if (!r->read_off) {
+        bns_grpc_local_message(r->call, bytes);
+        return BNS_OK;
+    }
+    r->holding = true;
+    bns_buf_clear(&r->held);
+    return bytes.len == 0 ? BNS_OK : bns_buf_add(&r->held, bytes.ptr, bytes.len);
 }
 
 /* A value that is no message. The first one is the answer; a later one ends the input. */
@@ -177,9 +195,9 @@ static void deliver(struct bns_gateway_req *r, struct bns_slice json)
     }
     if (rv == BNS_OK)
         rv = start_call(r);
-    if (rv == BNS_OK)
-        bns_grpc_local_message(r->call, bytes);
-    else
+    if (rv == BNS_OK && give(r, bytes) != BNS_OK)
+        bns_gateway_refuse(r, BNS_GRPC_RESOURCE_EXHAUSTED, "out of memory");
+    else if (rv != BNS_OK)
         bad_value(r, rv, err.text);
     bns_arena_free(&arena);
 }
@@ -252,8 +270,15 @@ static void resume(struct bns_gateway_req *r)
     struct bns_slice in = bns_buf_slice(&r->rest);
     size_t len = in.len;
 
-    if (r->read_off)
+    if (r->holding && !r->read_off) {
+        r->holding = false;
+        bns_grpc_local_message(r->call, bns_buf_slice(&r->held));
+        bns_buf_free(&r->held);
+    }
+    if (r->read_off || r->finished)
         return;
+    if (r->in_over && r->call != NULL)
+        half_close(r);
     if (len > 0) {
         take(r, &in);
         bns_buf_consume(&r->rest, len - in.len);
@@ -350,6 +375,7 @@ void bns_grpc_gateway_serve(void *arg, struct bns_http_req *q)
     bns_json_cut_init(&r->cut, g->env->alloc, 2 * (size_t)r->msg_bytes_max + JSON_MORE,
                       g->cfg.elements_max);
     bns_buf_init(&r->rest, g->env->alloc, SIZE_MAX / 2);
+    bns_buf_init(&r->held, g->env->alloc, SIZE_MAX / 2);
     bns_http_on_gone(q, on_gone, r);
     bns_http_on_writable(q, on_writable, r);
     bns_http_on_body(q, on_body, r);

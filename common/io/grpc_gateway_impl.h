@@ -35,6 +35,8 @@ struct bns_gateway_req {
     /* in */
     struct bns_json_cut cut;
     struct bns_buf rest; /* of the body, while the handler takes nothing */
+    struct bns_buf held; /* a message that waits until the handler reads */
+    bool holding;
     bool read_off;
     bool eof;     /* the body is over */
     bool in_over; /* no further value is looked for */

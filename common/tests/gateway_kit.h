@@ -39,6 +39,8 @@ struct gate_client {
     bool closed;
 };
 
+static struct bns_grpc_config gate_config; /* of the servers that are made from now on */
+
 static inline int gate_try(struct gate *t, int fail_at)
 {
     const struct bns_grpc_gateway_config cfg = {.paths = gate_paths,
@@ -47,7 +49,7 @@ static inline int gate_try(struct gate *t, int fail_at)
                                                 .prefixes_old = gate_old,
                                                 .prefix_now = "/v3/",
                                                 .elements_max = 1000};
-    int rv = kit_try(&t->k, NULL, fail_at);
+    int rv = kit_try(&t->k, &gate_config, fail_at);
 
     t->http = NULL;
     t->g = NULL;

@@ -180,7 +180,54 @@ def elections(c):
     c.call("lease/revoke", ID=lease)
 
 
-PROGRAMS = [keys, transactions, watches, leases, locks, elections]
+def users(c):
+    """Turns passwords on for everyone: the last program of a cluster."""
+    for name in ["root", "reader"]:
+        c.call("auth/user/add", name=name, password=name + "-secret")
+        c.call("auth/role/add", name=name)
+        c.call("auth/user/grant", user=name, role=name)
+    c.call("auth/role/grant", name="reader",
+           perm={"permType": "READ", "key": b64("open/"), "range_end": b64("open0")})
+    c.call("auth/enable")
+    try:
+        with pytest.raises(Refused) as e:
+            c.get("open/a")
+        assert (e.value.status, e.value.text) == (400, "etcdserver: user name is empty")
+        with pytest.raises(Refused) as e:
+            c.login("root", "wrong")
+        assert e.value.code == 3
+        c.token = "nobody.7"
+        with pytest.raises(Refused) as e:
+            c.get("open/a")
+        assert (e.value.status, e.value.code) == (401, 16)
+        c.token = None
+        c.login("root", "root-secret")
+        c.put("open/a", "1")
+        c.put("closed/a", "1")
+        assert c.call("auth/user/list")["users"] == ["reader", "root"]
+        c.login("reader", "reader-secret")
+        assert c.get("open/a") == "1"
+        for refused in [lambda: c.get("closed/a"), lambda: c.put("open/a", "2"),
+                        lambda: c.call("auth/user/list")]:
+            with pytest.raises(Refused) as e:
+                refused()
+            assert (e.value.status, e.value.code) == (403, 7)
+        with Stream(c, "watch", {"create_request": {"key": b64("closed/a")}}) as s:
+            said = s.next()
+            assert said["canceled"] and "permission denied" in said["cancel_reason"]
+        with Stream(c, "watch", {"create_request": {"key": b64("open/a")}}) as s:
+            assert s.next()["created"]
+    finally:
+        c.token = None
+        c.login("root", "root-secret")
+        c.call("auth/disable")
+        c.token = None
+        for name in ["root", "reader"]:
+            c.call("auth/user/delete", name=name)
+            c.call("auth/role/delete", role=name)
+
+
+PROGRAMS = [keys, transactions, watches, leases, locks, elections, users]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)

@@ -266,8 +266,58 @@ def members():
     return ["member list", ("cluster/member/list", {}), ("maintenance/defragment", {})]
 
 
+def users():
+    """Both tongues without a token; with one, only JSON (the token differs: it is not compared)."""
+    def as_root(*calls):
+        def run(both):
+            said = []
+            for c in both:
+                client = of(c.nodes[0])
+                client.login("root", "r")
+                said.append([answer(client, path, body) for path, body in calls])
+            assert said[0] == said[1]
+        return run
+
+    perm = {"permType": "READWRITE", "key": b64("u/"), "range_end": b64("u0")}
+    return [
+        ("auth/enable", {}), ("auth/disable", {}), ("auth/authenticate", {"name": "root"}),
+        ("auth/user/add", {"name": "root", "password": "r"}), "user list", ("auth/enable", {}),
+        ("auth/user/add", {"name": "root", "password": "x"}), ("auth/user/add", {}),
+        ("auth/user/add", {"name": "u", "password": "u"}), ("auth/user/list", {}),
+        ("auth/user/add", {"name": "n", "options": {"no_password": True}}), "user get n",
+        ("auth/role/add", {"name": "root"}), ("auth/role/add", {"name": "ru"}),
+        ("auth/role/add", {"name": "ru"}), ("auth/role/add", {}), "role list",
+        ("auth/role/grant", {"name": "ru", "perm": perm}), "role get ru",
+        ("auth/role/grant", {"name": "none", "perm": perm}),
+        ("auth/role/grant", {"name": "ru", "perm": {"permType": 0, "key": b64("r")}}),
+        ("auth/role/get", {"role": "ru"}), ("auth/role/get", {"role": "none"}),
+        ("auth/user/grant", {"user": "root", "role": "root"}), "user get root",
+        ("auth/user/grant", {"user": "u", "role": "ru"}), ("auth/user/get", {"name": "u"}),
+        ("auth/user/grant", {"user": "u", "role": "none"}),
+        ("auth/user/grant", {"user": "none", "role": "ru"}), ("auth/user/get", {"name": "none"}),
+        ("auth/user/changepw", {"name": "u", "password": "v"}),
+        ("auth/user/changepw", {"name": "none", "password": "v"}),
+        ("auth/user/revoke", {"name": "n", "role": "ru"}),
+        ("auth/role/revoke", {"role": "ru", "key": b64("r")}),
+        ("auth/role/revoke", {"role": "ru", "key": b64("none")}),
+        ("auth/authenticate", {"name": "u", "password": "v"}), ("auth/enable", {}),
+        put("u/a", "1"), get("u/a"), "get u/a", "put u/a 1", ("auth/user/list", {}),
+        ("auth/authenticate", {"name": "u", "password": "wrong"}),
+        "put u/a 2 --user u:v", "put v/a 2 --user u:v", "get u/a --user u:v", "get v --user u:v",
+        "user list --user u:v", "user get u --user u:v", "role get ru --user u:v",
+        "role get root --user u:v", "user list --user root:r", "get u/a --user u:wrong",
+        "del u/ u0 --user u:v", "compaction 5 --user u:v", "member list --user u:v",
+        as_root(put("v/a", "1"), get("v/a"), ("auth/user/delete", {"name": "n"}),
+                ("auth/user/delete", {"name": "root"}), ("auth/role/delete", {"role": "root"}),
+                ("auth/role/delete", {"role": "ru"}), ("auth/user/get", {"name": "u"}),
+                ("auth/disable", {})),
+        "user delete u", "user delete root", "role delete root", ("auth/user/list", {}),
+        ("auth/role/list", {}), ("auth/role/delete", {"role": "none"}),
+    ]
+
+
 HISTORY = (keys_and_ranges() + transactions() + compactions() + watches() + leases() + alarms() +
-           locks() + elections() + members() +
+           locks() + elections() + members() + users() +
            # but one whose sort has ties, which the real one puts in any order
            [c for c in CALLS if len(c) == 2 and "sortTarget" not in c[1]])
 
