@@ -161,6 +161,7 @@ static void conclude(struct etcd_kv *kv, const struct bns_raft_entry *e, struct 
 {
     kv->now.applied = e->index;
     kv->now.term = e->term;
+    etcd_lease_applied(kv, e->term);
     kv->meta_dirty = true;
     kv->apply.req = NULL;
     bns_arena_free(&kv->apply.arena);
@@ -217,7 +218,8 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
         wait = r->compaction->physical && kv->compact.running;
         if (p != NULL)
             (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
-    } else if (step == ETCD_GO && (r->lease_grant != NULL || r->lease_revoke != NULL)) {
+    } else if (step == ETCD_GO &&
+               (r->lease_grant != NULL || r->lease_revoke != NULL || r->lease_checkpoint != NULL)) {
         rv = etcd_lease_apply(kv, e, r, p, &why);
     } else if (step == ETCD_GO && r->alarm != NULL) {
         rv = etcd_alarm_apply(kv, r->alarm, p, &why);

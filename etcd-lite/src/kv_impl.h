@@ -195,9 +195,11 @@ struct etcd_leases {
     uint64_t armed_ns;           /* when the timer is to fire; BNS_NEVER */
     uint64_t turn_ns;            /* no expiry before this */
     bool late;                   /* the last turn was given away */
+    struct bns_timer mark_timer; /* lease_mark_kv.c */
+    uint64_t mark_armed_ns, mark_turn_ns;
     struct etcd_lease_row *rows; /* applied, not yet given to the store */
     size_t rows_count, rows_cap;
-    struct bns_counter *m_granted, *m_revoked, *m_renewed, *m_expired;
+    struct bns_counter *m_granted, *m_revoked, *m_renewed, *m_expired, *m_marked;
     struct bns_hist *m_ttl;
 };
 
@@ -291,6 +293,19 @@ void etcd_lease_role(struct etcd_kv *kv, bool leader, uint64_t term);
 BNS_MUST_CHECK int etcd_lease_apply(struct etcd_kv *kv, const struct bns_raft_entry *e,
                                     const Etcdserverpb__InternalRaftRequest *r,
                                     struct etcd_pending *p, struct etcd_status *why);
+
+/* An entry of this term is applied. */
+void etcd_lease_applied(struct etcd_kv *kv, uint64_t term);
+
+/* lease_mark_kv.c */
+void etcd_lease_marks_init(struct etcd_kv *kv);
+void etcd_lease_marks_arm(struct etcd_kv *kv); /* when something is due, or no more */
+void etcd_lease_clear_soon(struct etcd_kv *kv, struct etcd_lease *e); /* a renewal waits for it */
+BNS_MUST_CHECK int etcd_lease_mark_apply(struct etcd_kv *kv, uint64_t term,
+                                         const Etcdserverpb__InternalRaftRequest *r);
+/* Before a lease goes for good. */
+BNS_MUST_CHECK int etcd_lease_mark_drop(struct etcd_kv *kv, const struct etcd_lease *e);
+BNS_MUST_CHECK int etcd_lease_marks_loaded(struct etcd_kv *kv, struct bns_err *err);
 
 /* apply.c */
 void etcd_apply_step(struct etcd_kv *kv);

@@ -12,9 +12,9 @@
  *
  *  1. It has first had its leadership confirmed by a quorum in a round that began after the request
  *     arrived (ReadIndex, lease_ask.c). So every leader of a later term is elected after A.
- *  2. A new leader gives every lease its full TTL from its election on (promote). So a later
- *     leader's clock ends the lease after A + TTL. The leader of T itself set it to at least A +
- *     TTL.
+ *  2. A new leader gives every lease its full TTL from its election on (promote), or what a
+ *     checkpoint says is left of it (below). So a later leader's clock ends the lease after A + TTL.
+ *     The leader of T itself set it to at least A + TTL.
  *  3. Expiry is a proposal, and it takes effect only in an entry of the term whose leader's clock
  *     decided it (only_in_term, lease_kv.c). A proposal that a deposed leader still holds, and that
  *     would now be forwarded to its successor, does nothing.
@@ -27,6 +27,33 @@
  * A leader that is cut off or paused (SIGSTOP) and wakes up cannot pass 1, and its proposals of the
  * old term are overwritten. Once a revocation is proposed the lease is not renewed in that term:
  * a keepalive waits until it is gone, or until the leader is deposed.
+ *
+ * Checkpoints: the TTL survives the leader (lease_mark.c)
+ * -------------------------------------------------------
+ * Point 2 alone would give a lease that nobody renews a new life with each leader. So the leader
+ * writes into the log, now and then, how much of a lease is left: R seconds, rounded up, by its
+ * clock at time C. A later leader, elected at E, gives that lease R from E on, not the TTL. Let a
+ * renewal asked for at A have been answered. Never too early is A + TTL <= E + R:
+ *
+ *  5. Answered before C, by the same leader: then its clock said at C that the lease ends at A + TTL
+ *     or later, R is at least the rest of that, and E is after C. By a former leader: this leader
+ *     gave it at least as much from its own election on (2, 5 and 6, by induction over leaders).
+ *  6. Asked for after the checkpoint was proposed, in whichever term: the leader does not answer
+ *     while a checkpoint of the lease stands in the state it has applied or in what it has itself
+ *     proposed (`last`). It proposes that the checkpoint is taken back, and answers once that is
+ *     applied. Both are entries of its own log, in this order, so every later leader has applied
+ *     that one too, and gives the TTL, or what a newer checkpoint says.
+ *     What a leader of a former term may still have proposed is no danger: entries of it that are
+ *     in the log at all are applied before this leader's first answer (1).
+ *  7. A checkpoint takes effect only in an entry of the term whose leader's clock made it
+ *     (only_in_term) and on the lease that was granted by the same entry: as with 3, a proposal that
+ *     is late, or about a former lease of this id, does nothing.
+ *  8. A new leader has the entry that takes a checkpoint back, but perhaps not applied yet. So it
+ *     starts with full TTLs, and uses checkpoints (settle) only once an entry of its own term is
+ *     applied: then all before it are, too.
+ *
+ * A lease that is renewed every third of its TTL never gets one: the first comes when half of the
+ * TTL (or a minute) has passed since a renewal, further ones every quarter (or minute).
  *
  * Differences from etcd, both to the better of who holds a lease: a keepalive that arrives between
  * the due time and the proposal renews it; a loop that stood still hears its clients once more
@@ -52,6 +79,9 @@ void etcd_lessor_init(struct etcd_lessor *l, const struct bns_alloc *alloc, uint
     bns_hmap_init(&l->leases, alloc);
     bns_hmap_init(&l->keys, alloc);
     bns_heap_init(&l->due, alloc);
+    bns_heap_init(&l->marks, alloc);
+    bns_list_init(&l->clears);
+    l->marking = true;
 }
 
 struct etcd_lease *etcd_lessor_find(const struct etcd_lessor *l, int64_t id)
@@ -118,22 +148,30 @@ static struct etcd_lease *lease_new(struct etcd_lessor *l, int64_t id)
     e->id = id;
     bns_list_init(&e->keys);
     bns_list_init(&e->waits);
-    if (bns_heap_insert(&l->due, &e->due, BNS_NEVER) != BNS_OK) {
-        bns_free(l->alloc, e);
-        return NULL;
-    }
-    if (bns_hmap_insert(&l->leases, &e->node, bns_hash_u64(l->seed, (uint64_t)id)) != BNS_OK) {
-        bns_heap_del(&l->due, &e->due);
-        bns_free(l->alloc, e);
-        return NULL;
-    }
+    bns_list_init(&e->clear);
+    if (bns_heap_insert(&l->due, &e->due, BNS_NEVER) != BNS_OK)
+        goto fail;
+    if (bns_heap_insert(&l->marks, &e->mark, BNS_NEVER) != BNS_OK)
+        goto fail;
+    if (bns_hmap_insert(&l->leases, &e->node, bns_hash_u64(l->seed, (uint64_t)id)) != BNS_OK)
+        goto fail;
     return e;
+
+fail:
+    bns_heap_del(&l->marks, &e->mark);
+    bns_heap_del(&l->due, &e->due);
+    bns_free(l->alloc, e);
+    return NULL;
 }
 
 static void lease_free(struct etcd_lessor *l, struct etcd_lease *e)
 {
     BNS_ASSERT(e->keys_count == 0);
     BNS_ASSERT(bns_list_empty(&e->waits));
+    if (e->saved != 0)
+        l->saved_count--;
+    bns_list_del(&e->clear);
+    bns_heap_del(&l->marks, &e->mark);
     bns_heap_del(&l->due, &e->due);
     bns_hmap_del(&l->leases, &e->node);
     bns_free(l->alloc, e);
@@ -165,6 +203,8 @@ void etcd_lessor_clear(struct etcd_lessor *l)
     bns_hmap_free(&l->leases);
     bns_hmap_free(&l->keys);
     bns_heap_free(&l->due);
+    bns_heap_free(&l->marks);
+    bns_heap_init(&l->marks, l->alloc);
     bns_hmap_init(&l->leases, l->alloc);
     bns_hmap_init(&l->keys, l->alloc);
     bns_heap_init(&l->due, l->alloc);
@@ -188,8 +228,10 @@ int etcd_lessor_grant(struct etcd_lessor *l, int64_t id, int64_t ttl, uint64_t i
         return BNS_E_NOMEM;
     e->ttl = ttl;
     e->index = index;
-    if (l->primary)
+    if (l->primary) {
         set_due(l, e, due_at(e, now_ns));
+        etcd_lessor_mark_set(l, e, etcd_lease_mark_at(e));
+    }
     return BNS_OK;
 }
 
@@ -341,11 +383,38 @@ void etcd_lessor_promote(struct etcd_lessor *l, uint64_t now_ns, uint64_t extend
     struct bns_hnode *n = NULL;
 
     l->primary = true;
+    l->settled = false;
+    l->promoted_ns = now_ns;
+    l->extend_ns = extend_ns;
     while ((n = bns_hmap_next(&l->leases, n)) != NULL) {
         struct etcd_lease *e = BNS_CONTAINER(n, struct etcd_lease, node);
 
-        e->revoking = e->proposed = false;
+        e->revoking = e->proposed = e->clearing = false;
+        e->last = e->saved;
+        bns_list_del(&e->clear);
         set_due(l, e, due_at(e, now_ns) + extend_ns);
+        etcd_lessor_mark_set(l, e, BNS_NEVER);
+    }
+    if (BNS_MUTANT(l, ETCD_MUTANT_MARK_EARLY))
+        etcd_lessor_settle(l);
+    spread(l);
+}
+
+void etcd_lessor_settle(struct etcd_lessor *l)
+{
+    struct bns_hnode *n = NULL;
+
+    if (!l->primary || l->settled)
+        return;
+    l->settled = true;
+    while ((n = bns_hmap_next(&l->leases, n)) != NULL) {
+        struct etcd_lease *e = BNS_CONTAINER(n, struct etcd_lease, node);
+        uint64_t left = l->promoted_ns + (uint64_t)e->saved * BNS_SEC + l->extend_ns;
+
+        /* one that was renewed meanwhile was not told so: its checkpoint stands */
+        if (e->saved != 0 && !e->revoking && left < e->due.key)
+            set_due(l, e, left);
+        etcd_lessor_mark_set(l, e, etcd_lease_mark_at(e));
     }
     spread(l);
 }
@@ -360,8 +429,11 @@ void etcd_lessor_demote(struct etcd_lessor *l)
     while ((n = bns_hmap_next(&l->leases, n)) != NULL) {
         struct etcd_lease *e = BNS_CONTAINER(n, struct etcd_lease, node);
 
-        e->revoking = e->proposed = false;
+        e->revoking = e->proposed = e->clearing = false;
+        e->last = e->saved;
+        bns_list_del(&e->clear);
         set_due(l, e, BNS_NEVER);
+        etcd_lessor_mark_set(l, e, BNS_NEVER);
         tell(e, BNS_E_NOTLEADER);
     }
 }
@@ -373,12 +445,12 @@ bool etcd_lessor_renew(struct etcd_lessor *l, struct etcd_lease *e, uint64_t now
         return false;
     if (due_at(e, now_ns) > e->due.key) /* never shortened: a new leader may have given more */
         set_due(l, e, due_at(e, now_ns));
-    return true;
+    return e->last == 0 || BNS_MUTANT(l, ETCD_MUTANT_MARK_SHORT);
 }
 
 void etcd_lessor_wait(struct etcd_lease *e, struct etcd_lease_wait *w)
 {
-    BNS_ASSERT(e->revoking);
+    BNS_ASSERT(e->revoking || e->last != 0);
     bns_list_push(&e->waits, &w->node);
 }
 

@@ -49,6 +49,8 @@ static void tick_soon(struct etcd_server *s, uint64_t in_ns)
 {
     struct etcd_lease_service *l = &s->lease;
 
+    if (s->stopping_asks) /* no timer is started any more */
+        return;
     if (!bns_list_empty(&l->retry) || !bns_list_empty(&l->waiting))
         bns_timer_start(s->env, &l->timer, bns_now_ns(s->env) + in_ns);
 }
@@ -86,6 +88,8 @@ static void later(struct etcd_ask *a)
 
 /* ---- on the leader -------------------------------------------------------------------------- */
 
+static void answer_here(struct etcd_ask *a);
+
 static void on_revoked(struct etcd_lease_wait *w, int code)
 {
     struct etcd_ask *a = BNS_CONTAINER(w, struct etcd_ask, wait);
@@ -94,6 +98,8 @@ static void on_revoked(struct etcd_lease_wait *w, int code)
     bns_list_del(&a->node);
     if (code == BNS_E_NOTFOUND)
         finish(a, code);
+    else if (code == BNS_OK)
+        answer_here(a);
     else
         later(a);
 }
@@ -125,6 +131,8 @@ static void on_confirmed(struct bns_raft_read *r, int code)
     struct etcd_ask *a = BNS_CONTAINER(r, struct etcd_ask, read);
 
     a->reading = false;
+    if (a->s->stopping_asks && code == BNS_OK)
+        code = BNS_E_SHUTDOWN; /* it was under way when the others were ended */
     if (code == BNS_OK)
         answer_here(a);
     else if (code == BNS_E_SHUTDOWN || code == BNS_E_BUSY)

@@ -106,6 +106,7 @@ void etcd_lease_role(struct etcd_kv *kv, bool leader, uint64_t term)
     uint64_t now = bns_now_ns(kv->env);
 
     s->term = term;
+    s->mark_turn_ns = 0;
     if (leader || BNS_MUTANT(kv->env, ETCD_MUTANT_FOLLOWER_CLOCK)) {
         s->turn_ns = 0;
         etcd_lessor_promote(&s->lessor, now, s->hooks.extend_ns);
@@ -113,12 +114,26 @@ void etcd_lease_role(struct etcd_kv *kv, bool leader, uint64_t term)
         etcd_lessor_demote(&s->lessor);
     }
     arm(kv);
+    etcd_lease_marks_arm(kv);
+}
+
+void etcd_lease_applied(struct etcd_kv *kv, uint64_t term)
+{
+    struct etcd_leases *s = &kv->leases;
+
+    if (term != s->term || !s->lessor.primary || s->lessor.settled)
+        return;
+    etcd_lessor_settle(&s->lessor);
+    arm(kv);
+    etcd_lease_marks_arm(kv);
 }
 
 void etcd_kv_leases_on(struct etcd_kv *kv, const struct etcd_lease_hooks *hooks)
 {
     kv->leases.hooks = *hooks;
+    kv->leases.lessor.marking = !hooks->no_checkpoints;
     arm(kv);
+    etcd_lease_marks_arm(kv);
 }
 
 int64_t etcd_lease_ttl_min(uint64_t election_ms, uint64_t heartbeat_ms)
@@ -174,6 +189,7 @@ static int grant(struct etcd_kv *kv, uint64_t index, const Etcdserverpb__LeaseGr
     bns_counter_add(kv->leases.m_granted, 1);
     bns_hist_observe(kv->leases.m_ttl, (double)ttl);
     arm(kv);
+    etcd_lease_marks_arm(kv);
     if (p != NULL) {
         size_t at = etcd_pending_part(p, ETCD_PART_LEASE, false);
         p->parts[at].total = r->id;
@@ -229,6 +245,8 @@ static int revoke(struct etcd_kv *kv, uint64_t term, const Etcdserverpb__Interna
     }
     rv = delete_keys(kv, e);
     if (rv == BNS_OK)
+        rv = etcd_lease_mark_drop(kv, e);
+    if (rv == BNS_OK)
         rv = push_row(kv, (struct etcd_lease_row){.id = e->id});
     if (rv != BNS_OK)
         return rv;
@@ -246,6 +264,8 @@ int etcd_lease_apply(struct etcd_kv *kv, const struct bns_raft_entry *e,
                      const Etcdserverpb__InternalRaftRequest *r, struct etcd_pending *p,
                      struct etcd_status *why)
 {
+    if (r->lease_checkpoint != NULL)
+        return etcd_lease_mark_apply(kv, e->term, r);
     if (r->lease_grant != NULL)
         return grant(kv, e->index, r->lease_grant, p, why);
     return revoke(kv, e->term, r, p, why);
@@ -268,6 +288,8 @@ static void init_metrics(struct etcd_kv *kv)
                                "The number of renewed leases seen by the leader.");
     s->m_expired = bns_counter(m, "etcd_debugging_server_lease_expired_total", NULL,
                                "The total number of expired leases.");
+    s->m_marked = bns_counter(m, "bns_etcd_lease_checkpoints_total", NULL,
+                              "Checkpoints of leases proposed by this member.");
     s->m_ttl = bns_hist_pow2(m, "etcd_debugging_lease_ttl_total", NULL,
                              "Bucketed histogram of lease TTLs.");
 }
@@ -276,7 +298,9 @@ void etcd_leases_init(struct etcd_kv *kv)
 {
     etcd_lessor_init(&kv->leases.lessor, kv->alloc, kv->seed);
     bns_timer_init(&kv->leases.timer, on_timer, kv);
+    kv->leases.lessor.mutant = kv->env->mutant;
     kv->leases.armed_ns = BNS_NEVER;
+    etcd_lease_marks_init(kv);
     init_metrics(kv);
 }
 
@@ -284,12 +308,14 @@ void etcd_leases_stop(struct etcd_kv *kv)
 {
     etcd_lessor_demote(&kv->leases.lessor);
     arm(kv);
+    etcd_lease_marks_arm(kv);
 }
 
 void etcd_leases_clear(struct etcd_kv *kv)
 {
     etcd_lessor_clear(&kv->leases.lessor);
     kv->leases.armed_ns = BNS_NEVER;
+    kv->leases.mark_armed_ns = BNS_NEVER;
 }
 
 int etcd_leases_row(void *arg, const struct etcd_lease_row *r)
@@ -305,11 +331,14 @@ int etcd_leases_row(void *arg, const struct etcd_lease_row *r)
 
 int etcd_leases_loaded(struct etcd_kv *kv, struct bns_err *err)
 {
+    int rv;
+
     if (!etcd_lessor_settled(&kv->leases.lessor))
         return bns_err_set(err, BNS_E_CORRUPT, "a key hangs on a lease that does not exist");
-    if (kv->leases.lessor.primary)
+    rv = etcd_lease_marks_loaded(kv, err);
+    if (rv == BNS_OK && kv->leases.lessor.primary)
         etcd_lease_role(kv, true, kv->leases.term);
-    return BNS_OK;
+    return rv;
 }
 
 /* ---- the server's questions ----------------------------------------------------------------- */
@@ -340,6 +369,8 @@ int etcd_kv_lease_renew(struct etcd_kv *kv, int64_t id, struct etcd_lease_wait *
         return BNS_E_NOTFOUND;
     if (!etcd_lessor_renew(l, e, bns_now_ns(kv->env))) {
         etcd_lessor_wait(e, w);
+        if (!e->revoking)
+            etcd_lease_clear_soon(kv, e);
         return BNS_E_AGAIN;
     }
     bns_counter_add(kv->leases.m_renewed, 1);
@@ -425,7 +456,8 @@ uint64_t etcd_kv_lease_digest(const struct etcd_kv *kv)
 
     while ((h = bns_hmap_next(&kv->leases.lessor.leases, h)) != NULL) {
         const struct etcd_lease *e = BNS_CONTAINER(h, struct etcd_lease, node);
-        sum += bns_hash_u64(bns_hash_u64((uint64_t)e->ttl ^ e->index << 32, e->keys_count),
+        sum += bns_hash_u64(bns_hash_u64((uint64_t)e->ttl ^ e->index << 32,
+                                         (uint64_t)e->saved << 32 ^ e->keys_count),
                             (uint64_t)e->id);
     }
     return sum; /* a sum: the map's order depends on each member's seed */

@@ -21,6 +21,7 @@ struct etcd_lease_hooks {
      * etcd_kv_lease_* nor apply. */
     int (*propose)(void *arg, struct bns_rcbuf *entry);
     void *arg;
+    bool no_checkpoints; /* a new leader gives full TTLs again */
 };
 void etcd_kv_leases_on(struct etcd_kv *kv, const struct etcd_lease_hooks *hooks);
 
@@ -32,9 +33,12 @@ size_t etcd_kv_leases(const struct etcd_kv *kv);
 bool etcd_kv_lease_exists(const struct etcd_kv *kv, int64_t id);
 /* The clock runs here: this member leads, as far as it knows. */
 bool etcd_kv_lease_primary(const struct etcd_kv *kv);
+/* Another member may lead soon: what is left of the leases goes into the log, as many as fit a few
+ * entries. Nothing happens where the clock does not run. Calls propose. */
+void etcd_kv_lease_hand_over(struct etcd_kv *kv);
 /* The caller has had this member's leadership confirmed since the request arrived. BNS_OK: *ttl
- * seconds from now on. BNS_E_NOTFOUND. BNS_E_NOTLEADER. BNS_E_AGAIN: it is being revoked, w->fn
- * will tell (w->fn is set; etcd_lessor_unwait(w) to give up). */
+ * seconds from now on. BNS_E_NOTFOUND. BNS_E_NOTLEADER. BNS_E_AGAIN: it is being revoked, or
+ * its checkpoint has to be taken back before: w->fn will tell (w->fn is set; etcd_lessor_unwait(w) to give up). */
 BNS_MUST_CHECK int etcd_kv_lease_renew(struct etcd_kv *kv, int64_t id, struct etcd_lease_wait *w,
                                        int64_t *ttl);
 /* Appends LeaseTimeToLiveResponse without its header. BNS_E_NOTFOUND, NOTLEADER, NOMEM, TOOBIG. */

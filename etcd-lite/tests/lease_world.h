@@ -212,12 +212,14 @@ HELPER void lw_hear(struct lw *w, unsigned id)
         assert_true(bns_world_call(w->w, id, lw_do_role, &r));
 }
 
-/* id is elected; the others do not know yet. It has the whole log, not necessarily applied. */
+/* id is elected; the others do not know yet. It has the whole log, not necessarily applied, and its
+ * first entry, without data, is in it. */
 HELPER void lw_elect(struct lw *w, unsigned id)
 {
     assert_non_null(w->m[id].kv);
     w->term++;
     w->leader = (int)id;
+    lw_append(w, NULL);
     lw_hear(w, id);
 }
 

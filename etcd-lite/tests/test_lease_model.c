@@ -7,7 +7,8 @@
  * gone with it and no other key is, and all members are equal.
  * A renewal is asked for at one time and answered at a later one; in between, only what ReadIndex
  * promises holds: the member was the true leader when it was confirmed.
- * The planted bug (a follower's clock) must be caught. The failing seed is printed. */
+ * The planted bugs (a follower's clock, a renewal answered while a checkpoint stands) must be
+ * caught. The failing seed is printed. */
 #include "lease_world.h"
 
 #define LEASES 12
@@ -26,7 +27,7 @@ struct model {
     bool key_alive[KEYS];
     int64_t key_lease[KEYS];
     const char *wrong;
-    unsigned expired, renewed, waited, ignored;
+    unsigned expired, renewed, waited, ignored, marks;
 };
 
 static const char *const key_names[KEYS] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
@@ -67,10 +68,15 @@ static void m_revoke(struct lw *w, const Etcdserverpb__InternalRaftRequest *r, u
 static void on_appended(struct lw *w, const struct bns_raft_entry *e)
 {
     struct model *m = w->model;
-    Etcdserverpb__InternalRaftRequest *r =
-        etcdserverpb__internal_raft_request__unpack(NULL, e->data->len, e->data->bytes);
+    Etcdserverpb__InternalRaftRequest *r;
+
+    if (e->data == NULL)
+        return;
+    r = etcdserverpb__internal_raft_request__unpack(NULL, e->data->len, e->data->bytes);
 
     assert_non_null(r);
+    if (r->lease_checkpoint != NULL)
+        m->marks += (unsigned)r->lease_checkpoint->n_checkpoints;
     if (r->lease_grant != NULL) {
         struct m_lease *x = &m->lease[r->lease_grant->id];
         if (!x->alive)
@@ -114,7 +120,7 @@ static void step_grant(struct run *r)
 
     q.has_id = q.has_ttl = true;
     q.id = 1 + (int64_t)draw(r, LEASES);
-    q.ttl = 1 + (int64_t)draw(r, 8);
+    q.ttl = draw(r, 2) == 0 ? 1 + (int64_t)draw(r, 8) : 10 + (int64_t)draw(r, 14);
     lw_entry(&r->w, ETCD_OP_LEASE_GRANT, &q.base);
 }
 
@@ -208,6 +214,8 @@ static void step_answer(struct run *r)
             r->m.wrong = "a lease that lives was not found";
         } else if (rv == BNS_E_AGAIN) {
             r->m.waited++;
+            if (draw(r, 4) != 0)
+                return; /* it is answered later, or never */
         }
     }
     r->asking = -1;
@@ -281,7 +289,7 @@ static const char *quiesce(struct run *r)
         lw_hear(&r->w, i);
     lw_apply_all(&r->w);
     wrong = compare(r);
-    for (int i = 0; i < 40 && wrong == NULL; i++) {
+    for (int i = 0; i < 80 && wrong == NULL; i++) {
         lw_run(&r->w, BNS_SEC / 2);
         lw_apply_all(&r->w);
         wrong = r->m.wrong != NULL ? r->m.wrong : compare(r);
@@ -317,7 +325,7 @@ static void leases_are_the_model(void **state)
 {
     const char *first = getenv("BNS_SEED");
     uint64_t from = first == NULL ? 1 : strtoull(first, NULL, 0);
-    unsigned expired = 0, renewed = 0, waited = 0, ignored = 0;
+    unsigned expired = 0, renewed = 0, waited = 0, ignored = 0, marks = 0;
 
     (void)state;
     for (uint64_t seed = from; seed < from + (first == NULL ? 60 : 1); seed++) {
@@ -329,32 +337,39 @@ static void leases_are_the_model(void **state)
         renewed += m.renewed;
         waited += m.waited;
         ignored += m.ignored;
+        marks += m.marks;
     }
     print_message(
-        "  %u expired, %u renewed, %u waited for the end, %u of deposed leaders ignored\n", expired,
-        renewed, waited, ignored);
+        "  %u expired, %u renewed, %u waited, %u of deposed leaders ignored, %u checkpoints\n",
+        expired, renewed, waited, ignored, marks);
     assert_true(first != NULL || (expired > 100 && renewed > 100 && waited > 0 && ignored > 0));
+    assert_true(first != NULL || marks > 100);
 }
 
-static void a_followers_clock_is_caught(void **state)
+static void the_planted_bugs_are_caught(void **state)
 {
-    unsigned caught = 0;
+    static const uint32_t mutants[] = {ETCD_MUTANT_FOLLOWER_CLOCK, ETCD_MUTANT_MARK_SHORT};
 
     (void)state;
-    for (uint64_t seed = 1; seed <= 10; seed++) {
-        struct model m;
-        const char *wrong = one_seed(seed, ETCD_MUTANT_FOLLOWER_CLOCK, &m);
-        caught += wrong != NULL && strcmp(wrong, "a lease ended before its TTL had passed") == 0;
+    for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) {
+        unsigned caught = 0;
+
+        for (uint64_t seed = 1; seed <= 30; seed++) {
+            struct model m;
+            const char *wrong = one_seed(seed, mutants[i], &m);
+            caught +=
+                wrong != NULL && strcmp(wrong, "a lease ended before its TTL had passed") == 0;
+        }
+        print_message("  %u: caught by %u of 30 seeds\n", mutants[i], caught);
+        assert_true(caught > 0);
     }
-    print_message("  caught by %u of 10 seeds\n", caught);
-    assert_true(caught > 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leases_are_the_model),
-        cmocka_unit_test(a_followers_clock_is_caught),
+        cmocka_unit_test(the_planted_bugs_are_caught),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
