@@ -13,8 +13,8 @@
  *  1. It has first had its leadership confirmed by a quorum in a round that began after the request
  *     arrived (ReadIndex, lease_ask.c). So every leader of a later term is elected after A.
  *  2. A new leader gives every lease its full TTL from its election on (promote), or what a
- *     checkpoint says is left of it (below). So a later leader's clock ends the lease after A + TTL.
- *     The leader of T itself set it to at least A + TTL.
+ *     checkpoint says is left of it (below). So a later leader's clock ends the lease after
+ *     A + TTL. The leader of T itself set it to at least A + TTL.
  *  3. Expiry is a proposal, and it takes effect only in an entry of the term whose leader's clock
  *     decided it (only_in_term, lease_kv.c). A proposal that a deposed leader still holds, and that
  *     would now be forwarded to its successor, does nothing.
@@ -35,9 +35,9 @@
  * clock at time C. A later leader, elected at E, gives that lease R from E on, not the TTL. Let a
  * renewal asked for at A have been answered. Never too early is A + TTL <= E + R:
  *
- *  5. Answered before C, by the same leader: then its clock said at C that the lease ends at A + TTL
- *     or later, R is at least the rest of that, and E is after C. By a former leader: this leader
- *     gave it at least as much from its own election on (2, 5 and 6, by induction over leaders).
+ *  5. Answered before C, by the same leader: then its clock said at C that the lease ends at
+ *     A + TTL or later, R is at least the rest of that, and E is after C. By a former leader: this
+ *     leader gave it at least as much from its own election on (2, 5 and 6, by induction).
  *  6. Asked for after the checkpoint was proposed, in whichever term: the leader does not answer
  *     while a checkpoint of the lease stands in the state it has applied or in what it has itself
  *     proposed (`last`). It proposes that the checkpoint is taken back, and answers once that is
@@ -46,8 +46,8 @@
  *     What a leader of a former term may still have proposed is no danger: entries of it that are
  *     in the log at all are applied before this leader's first answer (1).
  *  7. A checkpoint takes effect only in an entry of the term whose leader's clock made it
- *     (only_in_term) and on the lease that was granted by the same entry: as with 3, a proposal that
- *     is late, or about a former lease of this id, does nothing.
+ *     (only_in_term) and on the lease that was granted by the same entry: as with 3, a proposal
+ *     that is late, or about a former lease of this id, does nothing.
  *  8. A new leader has the entry that takes a checkpoint back, but perhaps not applied yet. So it
  *     starts with full TTLs, and uses checkpoints (settle) only once an entry of its own term is
  *     applied: then all before it are, too.

@@ -108,7 +108,7 @@ void etcd_lessor_proposed(struct etcd_lease *e, bool taken);
 uint64_t etcd_lessor_deadline(const struct etcd_lessor *l); /* of the next one; BNS_NEVER */
 
 /* ---- checkpoints (lease_mark.c) -------------------------------------------------------------- */
-/* The next lease that is due for a checkpoint, of *seconds; it counts as proposed. NULL: none is. */
+/* The next lease that is due for a checkpoint, of *seconds; it counts as proposed. NULL: none. */
 struct etcd_lease *etcd_lessor_mark(struct etcd_lessor *l, uint64_t now_ns, int64_t *seconds);
 /* To hand over: likewise, any lease after this one (NULL: the first) that has lost a second since
  * its last checkpoint. */

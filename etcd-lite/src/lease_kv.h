@@ -38,7 +38,8 @@ bool etcd_kv_lease_primary(const struct etcd_kv *kv);
 void etcd_kv_lease_hand_over(struct etcd_kv *kv);
 /* The caller has had this member's leadership confirmed since the request arrived. BNS_OK: *ttl
  * seconds from now on. BNS_E_NOTFOUND. BNS_E_NOTLEADER. BNS_E_AGAIN: it is being revoked, or
- * its checkpoint has to be taken back before: w->fn will tell (w->fn is set; etcd_lessor_unwait(w) to give up). */
+ * its checkpoint has to be taken back before: w->fn will tell (it is set; etcd_lessor_unwait(w) to
+ * give up). */
 BNS_MUST_CHECK int etcd_kv_lease_renew(struct etcd_kv *kv, int64_t id, struct etcd_lease_wait *w,
                                        int64_t *ttl);
 /* Appends LeaseTimeToLiveResponse without its header. BNS_E_NOTFOUND, NOTLEADER, NOMEM, TOOBIG. */

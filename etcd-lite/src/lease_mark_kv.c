@@ -1,7 +1,7 @@
 /* lease_mark_kv.c - checkpoints of leases in the replicated store: proposed, applied, loaded.
  *
- * One entry holds up to BATCH checkpoints; the leader proposes one a turn, a turn each TURN_NS, so
- * at most 2,000 leases a second: with more the oldest are first, and the time between two of a lease
+ * One entry holds up to BATCH checkpoints; the leader proposes one a turn, a turn each TURN_NS: at
+ * most 2,000 leases a second. With more, the oldest are first, and the time between two of a lease
  * grows. What takes checkpoints back, because renewals wait, goes at once, a batch a loop turn.
  *
  * The state is the row id -> seconds of the bucket LEASES (kv_bucket.c), and `saved` in the lessor.

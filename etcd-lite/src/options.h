@@ -36,6 +36,7 @@ struct etcd_options {
     bool strict_reconfig;  /* refuse a change of members that may cost the quorum */
     uint64_t learners_max; /* in the cluster */
     bool auto_disarm;      /* NOSPACE clears itself when there is room again */
+    bool lease_checkpoint, lease_checkpoint_persist;
     /* Of the log. Not flags: the simulator has small disks and short runs. */
     uint32_t segment_bytes;
     uint64_t reserve_bytes, trailing_entries;

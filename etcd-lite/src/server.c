@@ -91,6 +91,7 @@ static int open_store(struct etcd_server *s, struct bns_err *err)
     if (rv == BNS_OK)
         etcd_kv_leases_on(s->kv, &(struct etcd_lease_hooks){.extend_ns = o->election_ms * BNS_MS,
                                                             .propose = propose_revoke,
+                                                            .no_checkpoints = !o->lease_checkpoint,
                                                             .arg = s});
     return rv;
 }
@@ -418,6 +419,7 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     etcd_snapshots_end(s);
     etcd_lease_streams_end(s); /* they have no end of their own */
     etcd_sessions_stop(s);
+    etcd_kv_lease_hand_over(s->kv);
     bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
 }
 

@@ -228,3 +228,38 @@ def test_programs_before_during_and_after_leader_loss(size):
             out = c.ctl("lease", "list", "-w", "json", endpoint=n.endpoint)
             lists.add(str(sorted(x["id"] for x in json.loads(out).get("leases") or [])))
         assert len(lists) == 1
+
+
+def ttl(cluster, lease, endpoint=None):
+    out = cluster.ctl("lease", "timetolive", f"{lease:x}", "-w", "json", endpoint=endpoint)
+    return json.loads(out)["ttl"]
+
+
+def test_what_is_left_of_a_lease_is_handed_over_and_survives_a_restart():
+    need("etcdctl", "the real client")
+    with Cluster(3) as c:
+        lease = json.loads(c.ctl("lease", "grant", "500", "-w", "json"))["ID"]
+        wait_for("some of it has passed", lambda: ttl(c, lease) <= 495)
+        old = wait_for("a leader", c.leader)
+        assert old.stop() == 0
+        new = wait_for("another leader", c.leader)
+        assert 400 < ttl(c, lease, new.endpoint) <= 496
+        assert "keepalived with TTL(500)" in c.ctl("lease", "keep-alive", "--once", f"{lease:x}",
+                                                   endpoint=new.endpoint)
+        assert ttl(c, lease, new.endpoint) >= 499
+    with Cluster(1) as c:
+        lease = json.loads(c.ctl("lease", "grant", "12", "-w", "json"))["ID"]
+        node = c.nodes[0]
+        wait_for("a checkpoint", lambda: node.metric("bns_etcd_lease_checkpoints_total") >= 1)
+        wait_for("it is on the disk", lambda: ttl(c, lease) <= 5)
+        node.kill()
+        node.start()
+        wait_for("healthy", node.healthy)
+        assert 0 <= ttl(c, lease) <= 7
+    with Cluster(1, flags=["--experimental-enable-lease-checkpoint=false"]) as c:
+        lease = json.loads(c.ctl("lease", "grant", "500", "-w", "json"))["ID"]
+        wait_for("some of it has passed", lambda: ttl(c, lease) <= 497)
+        assert c.nodes[0].stop() == 0
+        c.nodes[0].start()
+        wait_for("healthy", c.nodes[0].healthy)
+        assert ttl(c, lease) >= 499
