@@ -3,13 +3,23 @@ cancels, leases that end; through leader loss.
 
 Lease ids that a server chose, and what is made of them, are masked.
 """
+import json
+import os
+import random
 import re
 import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 
+import programs
 from callers import Caller
-from cluster import Cluster, wait_for
+from cluster import ROOT, Cluster, wait_for
 from conftest import need
 
 LONG = "n" * 100000
@@ -84,3 +94,275 @@ def test_the_same_calls_give_the_same_answers(size):
         got = play(ours)
     for w, g in zip(want, got):
         assert g == w, f"\n real {w}\n ours {g}"
+
+
+# ---- queues ------------------------------------------------------------------------------------
+
+
+def keys(c, prefix, to=None):
+    r = c.call("Range", to, key=prefix, range_end=prefix[:-1] + chr(ord(prefix[-1]) + 1))
+    return r["ok"].get("count", 0) if "ok" in r else -1
+
+
+def grant(c, ttl=60, to=None):
+    return c.ok("LeaseGrant", to, TTL=ttl)["ID"]
+
+
+def test_a_queue_is_served_in_order_and_who_goes_leaves_it(three):
+    with Caller() as c:
+        ends = [n.endpoint for n in three.nodes]
+        leases = [grant(c, to=ends[0]) for _ in range(6)]
+        c.ok("Lock", ends[0], name="q", lease=leases[0])
+        calls = []
+        for i, lease in enumerate(leases[1:]):
+            calls.append(c.start("Lock", ends[i % 3], name="q", lease=lease, seconds=60))
+            wait_for("it stands in the queue", lambda i=i: keys(c, "q/", ends[0]) == i + 2)
+        c.cancel(calls[1])  # the second one goes; the fourth one's lease ends
+        wait_for("its key goes", lambda: keys(c, "q/", ends[0]) == 5)
+        c.ok("LeaseRevoke", ends[1], ID=leases[4])
+        assert c.result(calls[3]) == {"code": 2, "text": "mutex: session is expired"}
+        assert not c.answered(calls[0])
+        c.ok("Unlock", ends[2], key=f"q/{leases[0]:x}")
+        for n in (0, 2, 4):
+            r = c.result(calls[n])["ok"]
+            assert r["key"] == f"q/{leases[n + 1]:x}"
+            assert not any(c.answered(calls[k]) for k in (2, 4) if k > n)
+            c.ok("Unlock", ends[n % 3], key=r["key"])
+
+
+def test_observers_see_each_leader_and_each_value(three):
+    with Caller() as c:
+        a, b, other = (n.endpoint for n in three.nodes)
+        seen = c.start("Observe", other, name="o", seconds=60)
+        one = c.ok("Campaign", a, name="o", lease=grant(c, to=a), value="1")["leader"]
+        assert c.next(seen)["kv"]["value"] == "1"
+        c.ok("Proclaim", b, leader=one, value="2")
+        assert c.next(seen)["kv"]["value"] == "2"
+        call = c.start("Campaign", b, name="o", lease=grant(c, to=b), value="3", seconds=60)
+        wait_for("it stands in the queue", lambda: keys(c, "o/", a) == 2)
+        c.ok("Resign", other, leader=one)
+        two = c.result(call)["ok"]["leader"]
+        assert c.next(seen)["kv"]["value"] == "3"
+        late = c.start("Observe", a, name="o", seconds=60)
+        assert c.next(late)["kv"]["key"] == two["key"]
+        assert c.call("Proclaim", a, leader=one, value="x")["text"] == "election: not leader"
+        c.cancel(late)
+        c.ok("Resign", a, leader=two)
+
+
+def test_a_waiter_survives_the_leader_and_gets_the_lock():
+    with Cluster(3) as cluster, Caller() as c:
+        old = wait_for("a leader", cluster.leader)
+        there = next(n for n in cluster.nodes if n is not old).endpoint
+        c.ok("Lock", there, name="w", lease=grant(c, to=there))
+        holder = c.ok("Range", there, key="w/", range_end="w0")["kv"]
+        call = c.start("Lock", there, name="w", lease=grant(c, to=there), seconds=60)
+        wait_for("it waits", lambda: keys(c, "w/", there) == 2)
+        old.kill()
+        wait_for("another leader", lambda: any(
+            n.process is not None and n.is_leader() for n in cluster.nodes))
+        assert not c.answered(call)
+        c.ok("Unlock", there, key=holder["key"])
+        token = c.result(call)["ok"]["header"]["revision"]
+        assert token > holder["create_revision"]
+
+
+# ---- fencing -----------------------------------------------------------------------------------
+
+
+class Fenced:
+    """The resource of docs/examples/fencing.py as a process."""
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(ROOT, "docs", "examples", "fencing.py")],
+            stdout=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{self.process.stdout.readline().strip()}/"
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def write(self, token, value):
+        """The status: 200, or 412 for an old token."""
+        try:
+            urllib.request.urlopen(f"{self.url}?token={token}", value.encode(), timeout=10).close()
+            return 200
+        except urllib.error.HTTPError as e:
+            return e.code
+
+    def read(self):
+        with urllib.request.urlopen(self.url, timeout=10) as r:
+            return json.load(r)
+
+
+def token_of(c, key, to=None):
+    return c.ok("Range", to, key=key)["kv"]["create_revision"]
+
+
+def test_who_overslept_its_lease_changes_nothing(one):
+    with Fenced() as disk, Caller(one.nodes[0].endpoint) as c:
+        mine = c.ok("Lock", name="f", lease=grant(c, ttl=2))["key"]
+        token = token_of(c, mine)
+        assert disk.write(token, "mine") == 200
+        theirs = c.ok("Lock", name="f", lease=grant(c), seconds=60)["key"]  # mine was not renewed
+        assert disk.write(token_of(c, theirs), "theirs") == 200
+        assert disk.write(token, "mine, late") == 412  # nobody has told me that it is not mine
+        assert disk.read()["value"] == "theirs"
+        c.ok("Unlock", key=theirs)
+
+
+class History:
+    """JSON lines for our checkers; common/sim/README.md has the shapes."""
+
+    def __init__(self, path):
+        self.file, self.mutex, self.count = open(path, "w"), threading.Lock(), 0
+        self.start = time.monotonic_ns()
+        self.processes = 0
+
+    def process(self):
+        with self.mutex:
+            self.processes += 1
+            return self.processes - 1
+
+    def line(self, process, kind, f, key, value):
+        with self.mutex:
+            self.file.write(json.dumps({
+                "index": self.count, "time": time.monotonic_ns() - self.start, "process": process,
+                "type": kind, "f": f, "key": key, "value": value}) + "\n")
+            self.count += 1
+
+
+class Worker(threading.Thread):
+    """Locks, writes with its token, unlocks, again and again; sometimes it forgets its lease."""
+
+    def __init__(self, number, history, cluster, disk, stop):
+        super().__init__(daemon=True)
+        self.h, self.cluster, self.disk, self.stop = history, cluster, disk, stop
+        self.rnd, self.held, self.error = random.Random(number), 0, None
+        self.process = history.process()
+
+    def call(self, f, key, value, op):
+        """op() is (kind, value); an unknown outcome is the end of this process."""
+        self.h.line(self.process, "invoke", f, key, value)
+        kind, out = op()
+        self.h.line(self.process, kind, f, key, out)
+        if kind == "info":
+            self.process = self.h.process()
+        return out if kind == "ok" else None
+
+    def one(self, c):
+        to = self.rnd.choice(self.cluster.nodes).endpoint
+        name = self.rnd.randrange(1, 1 << 40)
+
+        def acquire():
+            r = c.call("Lock", to, name="disk", lease=name, seconds=15)
+            if "ok" not in r:
+                return "info", None
+            kv = c.call("Range", to, key=f"disk/{name:x}", seconds=5).get("ok", {}).get("kv")
+            if kv is None:  # its lease has ended meanwhile, or nobody knows
+                return "info", None
+            return "ok", {"token": kv["create_revision"], "lease": str(name)}
+
+        def granted():
+            r = c.call("LeaseGrant", to, TTL=2, ID=name, seconds=5)
+            return ("ok", {"ttl_ms": r["ok"]["TTL"] * 1000}) if "ok" in r else ("info", None)
+
+        if not self.call("grant", str(name), {"ttl_ms": 2000}, granted):
+            return
+        life = self.process
+        got = self.call("acquire", "lock", {"lease": str(name)}, acquire)
+        if not got:
+            return
+        self.held += 1
+        for _ in range(3):
+            time.sleep(self.rnd.random() * (0.9 if self.rnd.randrange(4) == 0 else 0.02))
+            token = got["token"]
+            self.call("use", "disk", {"token": token}, lambda: (
+                ("ok" if self.disk.write(token, str(token)) == 200 else "fail"), None))
+        if self.process == life and self.rnd.randrange(4) > 0:
+            self.call("release", "lock", None, lambda: (
+                ("ok", None) if "ok" in c.call("Unlock", to, key=f"disk/{name:x}", seconds=5)
+                else ("info", None)))
+
+    def run(self):
+        try:
+            with Caller() as c:
+                while not self.stop.is_set():
+                    self.one(c)
+        except Exception as e:  # said by the test
+            self.error = e
+
+
+def test_with_fencing_no_two_effects_whatever_happens_to_the_members():
+    with Cluster(3) as cluster, Fenced() as disk:
+        path = os.path.join(cluster.dir, "history.jsonl")
+        history, stop = History(path), threading.Event()
+        workers = [Worker(i, history, cluster, disk, stop) for i in range(4)]
+        held = lambda: sum(w.held for w in workers)  # noqa: E731
+        for w in workers:
+            w.start()
+        for fault in ("pause", "kill", "pause"):
+            before = held()
+            wait_for("the lock goes round", lambda: held() >= before + 3, 60)
+            leader = wait_for("a leader", cluster.leader, 30)
+            if fault == "pause":
+                leader.signal(signal.SIGSTOP)
+                others = [n for n in cluster.nodes if n is not leader]
+                wait_for("another leader", lambda: any(n.is_leader() for n in others), 30)
+                leader.signal(signal.SIGCONT)
+            else:
+                leader.kill()
+                leader.start()
+        before = held()
+        wait_for("the lock goes round afterwards", lambda: held() >= before + 3, 60)
+        stop.set()
+        for w in workers:
+            w.join(60)
+            assert w.error is None and not w.is_alive(), w.error
+        history.file.close()
+        programs.check("lock", path)
+        programs.check("lease", path)
+
+
+# ---- real clients ------------------------------------------------------------------------------
+
+
+def test_etcdctl_locks_and_elects(three):
+    need("etcdctl", "the real client")
+    three.ctl("lock", "ctl", "true")  # takes it, runs the command, lets go
+    with Caller() as c:
+        ends = [n.endpoint for n in three.nodes]
+        held = c.ok("Lock", ends[0], name="ctl", lease=grant(c, to=ends[0]))["key"]
+        env = {**os.environ, "ETCDCTL_API": "3"}
+        waiter = subprocess.Popen(["etcdctl", "--endpoints", ends[1], "lock", "ctl", "echo", "in"],
+                                  env=env, stdout=subprocess.PIPE, text=True)
+        wait_for("it waits", lambda: keys(c, "ctl/", ends[0]) == 2)
+        c.ok("Unlock", ends[2], key=held)
+        assert waiter.communicate(timeout=30)[0] == "in\n"
+        leader = subprocess.Popen(["etcdctl", "--endpoints", ends[2], "elect", "ctl-e", "me"],
+                                  env=env, stdout=subprocess.PIPE, text=True)
+        assert leader.stdout.readline().startswith("ctl-e/")
+        assert leader.stdout.readline() == "me\n"
+        assert c.ok("Leader", ends[0], name="ctl-e")["kv"]["value"] == "me"
+        leader.send_signal(signal.SIGINT)
+        leader.communicate(timeout=30)
+
+
+def test_the_go_concurrency_package_through_leader_loss():
+    program = programs.go("locks")
+    with Cluster(3) as cluster:
+        p = subprocess.Popen([program, "-endpoints", cluster.endpoints, "-seconds", "6"],
+                             stdout=subprocess.PIPE, text=True)
+        try:
+            assert p.stdout.readline() == "READY\n"
+            leader = wait_for("a leader", cluster.leader)
+            leader.kill()
+            wait_for("another leader", cluster.leader)
+            leader.start()
+            out = p.communicate(timeout=90)[0]
+            assert p.returncode == 0 and "PASS" in out, out
+        finally:
+            p.kill()
+            p.communicate()
