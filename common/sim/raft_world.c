@@ -426,7 +426,7 @@ static bool all_served(struct rw_world *w)
 static void until(struct rw_world *w, bool (*reached)(struct rw_world *), uint64_t within,
                   const char *what)
 {
-    uint64_t end = w->now + within;
+    uint64_t end = (w->now > w->awake_at ? w->now : w->awake_at) + within;
 
     while (!reached(w)) {
         for (int i = 0; i < 16; i++)

@@ -181,6 +181,7 @@ struct rw_world {
     struct rw_link links[RW_NODES_MAX][RW_NODES_MAX];
     struct rw_event fault_ev;
     bool healed, quiet; /* no more faults; clients start nothing new */
+    uint64_t awake_at;  /* what came to paused nodes is handled then at the latest */
     uint64_t ops;
     uint64_t acked_index; /* highest index any client has seen the effect of */
     /* truth */

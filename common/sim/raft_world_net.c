@@ -219,6 +219,8 @@ void rw_heal(struct rw_world *w)
         struct rw_node *n = &w->nodes[i];
         for (uint32_t k = 0; k < w->nodes_count; k++)
             w->links[i][k].clog_until = 0;
+        if (n->paused_until > w->awake_at)
+            w->awake_at = n->paused_until;
         n->paused_until = 0;
         if (house) /* all lose power: what is not committed must still find a way */
             rw_node_crash(w, n);

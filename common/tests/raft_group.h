@@ -26,6 +26,7 @@ struct node {
     uint64_t ok_cookie, ok_index, ok_count, fail_cookie, fail_count;
     uint64_t persists, held_seq;
     bool hold_disk, down;
+    uint8_t last_kind; /* of the entry applied last */
     enum bns_raft_role role;
     uint64_t leader, term;
 };
@@ -78,6 +79,7 @@ static inline void honour(struct group *g, struct node *n, const struct bns_raft
         for (size_t i = 0; i < o->entries_count; i++) {
             assert_true(o->entries[i].index == n->applied + 1);
             n->applied++;
+            n->last_kind = o->entries[i].kind;
             n->applied_sum += o->entries[i].data == NULL ? 0 : o->entries[i].data->bytes[0];
         }
         *applied = n->applied;
