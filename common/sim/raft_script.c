@@ -1,13 +1,17 @@
 /* raft_script.c - scenario scripts for the Raft core: the commands.
  *
  *   nodes N [key=value...]     a group of N; election=1s heartbeat=100ms inflight= msgbytes=
- *                              uncommitted= trailing= (entries)
+ *                              uncommitted= trailing= (entries); voters=M: the others join later
  *   advance 500ms|2s           virtual time passes: timers and messages; roles are printed
  *   settle                     delivers what is on its way, and what that causes
  *   deliver N                  delivers the next N messages only
  *   propose TEXT via N         as the driver of N; x*20 proposes x twenty times
  *   read [N times] via N       linearizable reads; `reads` prints how they went
  *   campaign N                 an election now
+ *   change +4 ~5 ^5 -1 via N   adds voter 4, adds learner 5, promotes 5, removes 1: one entry
+ *   transfer N to M            N hands its leadership to M
+ *   full N, free N             the log of N has no room, has room again
+ *   conf N                     the configuration in force at N
  *   cut A > B | partition A.. | B..   links that lose; partition cuts both ways
  *   heal                       all links work
  *   crash N, restart N         loses what the disk has not done
@@ -69,6 +73,7 @@ static int cmd_nodes(struct script *s)
 
     if (count < 1 || count > RS_NODES_MAX || s->w.count != 0)
         return BNS_E_INVALID;
+    s->w.voters = (size_t)count;
     for (size_t i = 2; i < s->words_count; i++) {
         char *eq = strchr(s->words[i], '=');
         uint64_t v = eq == NULL ? 0 : number(eq + 1, 0);
@@ -87,6 +92,8 @@ static int cmd_nodes(struct script *s)
             c->uncommitted_bytes_max = v;
         else if (is(s, i, "trailing"))
             c->trailing_entries = v;
+        else if (is(s, i, "voters") && v <= count)
+            s->w.voters = (size_t)v;
         else
             return BNS_E_INVALID;
     }
@@ -118,6 +125,67 @@ static int cmd_propose(struct script *s)
     else if (rv != BNS_OK)
         rs_print(&s->w, "  %s", bns_err_name(rv));
     return BNS_OK;
+}
+
+static int cmd_change(struct script *s)
+{
+    static const char signs[] = "+~^-"; /* in the order of the kinds */
+    struct bns_raft_change c[WORDS_MAX];
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_CHANGE, .changes = c};
+    size_t via = s->words_count < 3 ? 0 : s->words_count - 2;
+    struct rs_node *n = is(s, via, "via") ? node(s, via + 1) : NULL;
+    int rv;
+
+    if (n == NULL || n->raft == NULL)
+        return BNS_E_INVALID;
+    for (size_t i = 1; i < via; i++) {
+        const char *sign = strchr(signs, s->words[i][0]);
+        if (sign == NULL)
+            return BNS_E_INVALID;
+        c[in.changes_count].kind = (enum bns_raft_change_kind)(sign - signs + 1);
+        c[in.changes_count++].id = number(s->words[i] + 1, 0);
+    }
+    rv = rs_step(&s->w, n, in);
+    if (rv != BNS_OK)
+        rs_print(&s->w, "  %s", bns_err_name(rv));
+    return BNS_OK;
+}
+
+static int cmd_transfer(struct script *s)
+{
+    struct rs_node *n = node(s, 1);
+    struct rs_node *to = is(s, 2, "to") ? node(s, 3) : NULL;
+    int rv;
+
+    if (n == NULL || n->raft == NULL || to == NULL)
+        return BNS_E_INVALID;
+    rv = rs_step(&s->w, n, (struct bns_raft_in){.kind = BNS_RAFT_IN_TRANSFER, .peer = to->id});
+    if (rv != BNS_OK)
+        rs_print(&s->w, "  %s", bns_err_name(rv));
+    return BNS_OK;
+}
+
+static size_t print_ids(char *to, size_t cap, const char *what, const uint64_t *ids, size_t n)
+{
+    size_t len = n == 0 ? 0 : (size_t)snprintf(to, cap, " %s", what);
+
+    for (size_t i = 0; i < n; i++)
+        len += (size_t)snprintf(to + len, cap - len, " %llu", (unsigned long long)ids[i]);
+    return len;
+}
+
+static void cmd_conf(struct script *s, const struct rs_node *n)
+{
+    const struct bns_raft_conf *c = bns_raft_conf(n->raft);
+    struct bns_raft_status st;
+    char text[256] = "";
+    size_t len = print_ids(text, sizeof text, "voters", c->voters, c->voters_count);
+
+    bns_raft_status(n->raft, &st);
+    len += print_ids(text + len, sizeof text - len, "old", c->voters_old, c->voters_old_count);
+    (void)print_ids(text + len, sizeof text - len, "learners", c->learners, c->learners_count);
+    rs_print(&s->w, "  %llu:%s%s%s", (unsigned long long)n->id, text[0] == 0 ? " joins" : text,
+             st.conf_pending ? ", a change is pending" : "", st.removed ? ", removed" : "");
 }
 
 static int cmd_read(struct script *s)
@@ -188,7 +256,7 @@ static int cmd_cut(struct script *s)
 
 static void cmd_counts(struct script *s)
 {
-    for (uint8_t t = 1; t < 13; t++) {
+    for (uint8_t t = 1; t <= BNS_RAFT_MSG_LAST; t++) {
         if (s->w.sent[t] > 0)
             rs_print(&s->w, "  %llu %s", (unsigned long long)s->w.sent[t], rs_type(t));
         s->w.sent[t] = 0;
@@ -219,6 +287,11 @@ static int cmd_log(struct script *s, struct rs_node *n)
 {
     for (uint64_t i = n->next_base + 1; i <= n->next_last; i++) {
         const struct bns_raft_entry *e = &n->next_log[i];
+        if (e->kind == BNS_RAFT_CONF) {
+            rs_print(&s->w, "  %llu term %llu configuration", (unsigned long long)i,
+                     (unsigned long long)e->term);
+            continue;
+        }
         rs_print(&s->w, "  %llu term %llu %.*s", (unsigned long long)i, (unsigned long long)e->term,
                  e->data == NULL ? 5 : (int)e->data->len,
                  e->data == NULL ? "no-op" : (const char *)e->data->bytes);
@@ -246,6 +319,11 @@ static int on_node(struct script *s, struct rs_node *n)
     } else if (is(s, 0, "release")) {
         n->hold = false;
         rs_release(&s->w, n);
+    } else if (is(s, 0, "full") || is(s, 0, "free")) {
+        return rs_step(&s->w, n,
+                       (struct bns_raft_in){.kind = BNS_RAFT_IN_ROOM, .ok = is(s, 0, "free")});
+    } else if (is(s, 0, "conf")) {
+        cmd_conf(s, n);
     } else if (is(s, 0, "campaign")) {
         return rs_step(&s->w, n, (struct bns_raft_in){.kind = BNS_RAFT_IN_CAMPAIGN});
     } else if (is(s, 0, "snapshot")) {
@@ -274,6 +352,10 @@ static int run_command(struct script *s)
         rs_deliver(&s->w, (size_t)number(s->words[1], 0));
     else if (is(s, 0, "propose"))
         rv = cmd_propose(s);
+    else if (is(s, 0, "change"))
+        rv = cmd_change(s);
+    else if (is(s, 0, "transfer"))
+        rv = cmd_transfer(s);
     else if (is(s, 0, "read"))
         rv = cmd_read(s);
     else if (is(s, 0, "reads"))

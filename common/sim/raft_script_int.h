@@ -23,6 +23,7 @@ struct rs_msg {
 struct rs_state { /* of the state machine */
     uint64_t index, term;
     char text[256]; /* the last values applied */
+    struct bns_raft_conf conf;
 };
 
 struct rs_node {
@@ -49,6 +50,7 @@ struct rs_world {
     struct bns_buf *out;
     struct rs_node nodes[RS_NODES_MAX];
     size_t count;
+    size_t voters; /* the first so many; the others join */
     struct bns_raft_config cfg;
     uint64_t now;
     struct rs_msg *queue;

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "proto/raft_msg.h"
 #include "sim/raft_script_int.h"
 
 void rs_print(struct rs_world *w, const char *fmt, ...)
@@ -19,9 +20,9 @@ void rs_print(struct rs_world *w, const char *fmt, ...)
 const char *rs_type(uint8_t type)
 {
     static const char *const names[] = {
-        "?",      "prevote",     "prevote-resp", "vote",           "vote-resp",
-        "append", "append-resp", "heartbeat",    "heartbeat-resp", "propose",
-        "read",   "read-resp",   "snapshot-resp"};
+        "?",      "prevote",     "prevote-resp",  "vote",           "vote-resp",
+        "append", "append-resp", "heartbeat",     "heartbeat-resp", "propose",
+        "read",   "read-resp",   "snapshot-resp", "timeout-now"};
     return type < sizeof names / sizeof names[0] ? names[type] : "?";
 }
 
@@ -184,7 +185,9 @@ static void apply(struct rs_node *n, const struct bns_raft_out *o)
         BNS_ASSERT(e->index == n->sm.index + 1);
         n->sm.index = e->index;
         n->sm.term = e->term;
-        if (e->data == NULL)
+        if (e->kind == BNS_RAFT_CONF)
+            (void)!bns_raft_conf_decode(bns_rcbuf_slice(e->data), &n->sm.conf);
+        if (e->data == NULL || e->kind == BNS_RAFT_CONF)
             continue;
         if (len + e->data->len + 2 > sizeof n->sm.text) { /* keeps the newest */
             memmove(n->sm.text, n->sm.text + 128, len - 128 + 1);
@@ -201,7 +204,7 @@ static void stream(struct rs_world *w, struct rs_node *n, const struct bns_raft_
 {
     struct rs_node *peer = &w->nodes[o->peer - 1];
     struct rs_state s = n->durable;
-    struct bns_raft_snapmeta meta = {s.index, s.term, *bns_raft_conf(n->raft)};
+    struct bns_raft_snapmeta meta = {s.index, s.term, s.conf};
     bool ok = peer->raft != NULL && !w->cut[n->id - 1][o->peer - 1] && !w->streams_fail;
 
     rs_print(w, "  %llu > %llu snapshot at index %llu%s", (unsigned long long)n->id,
@@ -386,9 +389,7 @@ void rs_boot(struct rs_world *w, struct rs_node *n)
 
     cfg.id = n->id;
     cfg.seed = n->id * 100 + n->life++;
-    boot.snap.conf.voters_count = (uint8_t)w->count;
-    for (size_t i = 0; i < w->count; i++)
-        boot.snap.conf.voters[i] = i + 1;
+    boot.snap.conf = n->durable.conf; /* later ones are in the log */
     n->sm = n->durable;
     n->seq = n->stored = 0;
     n->role = BNS_RAFT_FOLLOWER;
@@ -422,6 +423,8 @@ void rs_open(struct rs_world *w, size_t count)
     for (size_t i = 0; i < count; i++) {
         struct rs_node *n = &w->nodes[i];
         n->id = i + 1;
+        for (size_t k = 0; k < w->voters && i < w->voters; k++)
+            n->durable.conf.voters[n->durable.conf.voters_count++] = k + 1;
         n->log = bns_alloc_zero(w->alloc, RS_LOG_MAX * sizeof *n->log);
         n->next_log = bns_alloc_zero(w->alloc, RS_LOG_MAX * sizeof *n->log);
         n->held = bns_alloc_array(w->alloc, RS_QUEUE_MAX, sizeof *n->held);

@@ -11,10 +11,31 @@
 #include "sim/raft_script.h"
 
 static const char *const names[] = {
-    "bootstrap",      "figure8",      "stale_read",     "prevote",
-    "conflict_hints", "snapshot",     "slow_follower",  "read_batch",
-    "one_way",        "forward",      "uncommitted",    "restart_vote",
-    "parallel_write", "check_quorum", "snapshot_retry", "late_members",
+    "bootstrap",
+    "figure8",
+    "stale_read",
+    "prevote",
+    "conflict_hints",
+    "snapshot",
+    "slow_follower",
+    "read_batch",
+    "one_way",
+    "forward",
+    "uncommitted",
+    "restart_vote",
+    "parallel_write",
+    "check_quorum",
+    "snapshot_retry",
+    "late_members",
+    "add_voter",
+    "learner",
+    "joint",
+    "change_rules",
+    "remove_leader",
+    "remove_leader_of_two",
+    "removed_follower",
+    "transfer",
+    "room",
 };
 
 static bool rewrite;
