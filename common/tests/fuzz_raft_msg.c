@@ -43,6 +43,22 @@ static void round_trip(const struct bns_raft_msg *m)
     bns_free(a, v);
 }
 
+/* What is understood comes back the same. */
+static void change(const uint8_t *data, size_t size)
+{
+    struct bns_raft_conf_entry c, d;
+    struct bns_rcbuf *b;
+
+    if (bns_raft_change_decode(bns_slice(data, size), &c) != BNS_OK)
+        return;
+    BNS_ASSERT(bns_raft_change_encode(bns_alloc_libc(), &c, &b) == BNS_OK);
+    BNS_ASSERT(bns_raft_change_decode(bns_rcbuf_slice(b), &d) == BNS_OK);
+    BNS_ASSERT(memcmp(&c.conf, &d.conf, sizeof c.conf) == 0);
+    BNS_ASSERT(c.changes_count == d.changes_count);
+    BNS_ASSERT(bns_slice_eq(c.context, d.context));
+    bns_rcbuf_put(b);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bns_raft_msg m;
@@ -53,5 +69,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bns_raft_msg_free(bns_alloc_libc(), &m);
     }
     (void)!bns_raft_conf_decode(bns_slice(data, size), &c);
+    change(data, size);
     return 0;
 }

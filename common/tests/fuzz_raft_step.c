@@ -5,7 +5,7 @@
  * Each 12 bytes of input are one action; small numbers, so that terms and indexes collide. */
 #include "base/varint.h"
 #include "fuzz.h"
-#include "proto/raft.h"
+#include "proto/raft_msg.h"
 
 #define MEMORY_MAX (8u << 20)
 
@@ -49,7 +49,9 @@ static void count_release(void *ctx, void *ptr)
 static void step(struct harness *h, struct bns_raft_in in)
 {
     int rv = bns_raft_step(h->raft, h->now, &in);
-    BNS_ASSERT(rv == BNS_OK || rv == BNS_E_PROTO || rv == BNS_E_BUSY || rv == BNS_E_NOTLEADER);
+    bool change = in.kind == BNS_RAFT_IN_CHANGE || in.kind == BNS_RAFT_IN_TRANSFER;
+    BNS_ASSERT(rv == BNS_OK || rv == BNS_E_PROTO || rv == BNS_E_BUSY || rv == BNS_E_NOTLEADER ||
+               (change && (rv == BNS_E_EXISTS || rv == BNS_E_NOTFOUND || rv == BNS_E_INVALID)));
 }
 
 static void drain(struct harness *h)
@@ -68,12 +70,33 @@ static void drain(struct harness *h)
     }
 }
 
+/* A configuration of a few bits: nodes 1 to 5, each a voter, an old voter, a learner or none. */
+static struct bns_rcbuf *conf_entry(struct harness *h, uint32_t bits)
+{
+    struct bns_raft_conf_entry c = {.changes_count = 1};
+    struct bns_rcbuf *b = NULL;
+
+    c.changes[0] = (struct bns_raft_change){BNS_RAFT_REMOVE, 1};
+    for (uint64_t id = 1; id <= 5; id++, bits >>= 2) {
+        if ((bits & 3) == 1 || (bits & 3) == 3)
+            c.conf.voters[c.conf.voters_count++] = id;
+        if ((bits & 3) == 3)
+            c.conf.voters_old[c.conf.voters_old_count++] = id;
+        if ((bits & 3) == 2)
+            c.conf.learners[c.conf.learners_count++] = id;
+    }
+    if (c.conf.voters_count == 0)
+        c.conf.voters[c.conf.voters_count++] = 7;
+    BNS_ASSERT(bns_raft_change_encode(&h->alloc, &c, &b) == BNS_OK);
+    return b;
+}
+
 static void receive(struct harness *h, const uint8_t *d)
 {
     struct bns_raft_entry e[3];
-    struct bns_raft_msg m = {.type = d[1] % 14,
+    struct bns_raft_msg m = {.type = d[1] % 15,
                              .reject = (d[2] & 1) != 0,
-                             .flags = d[2] >> 4,
+                             .flags = d[2] >> 3,
                              .from = 1 + d[3] % 4,
                              .to = 1 + (d[3] >> 7),
                              .term = d[4] == 255 ? UINT64_MAX : d[4] % 8,
@@ -86,11 +109,17 @@ static void receive(struct harness *h, const uint8_t *d)
                              .entries = e,
                              .entries_count = d[10] % 4};
 
-    for (size_t i = 0; i < m.entries_count; i++)
+    for (size_t i = 0; i < m.entries_count; i++) {
         e[i] = (struct bns_raft_entry){.index = m.index + 1 + i + (d[11] == 1),
                                        .term = m.log_term + (d[11] >> (2 * i) & 3),
                                        .kind = d[11] >> 7,
                                        .data = bns_rcbuf_copy(&h->alloc, bns_slice(d, 12))};
+        if ((d[2] & 4) == 0 || (d[11] >> i & 1) == 0)
+            continue;
+        bns_rcbuf_put(e[i].data);
+        e[i].kind = BNS_RAFT_CONF;
+        e[i].data = conf_entry(h, (uint32_t)d[9] << 2 | d[8]);
+    }
     step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_RECV, .msg = &m});
     for (size_t i = 0; i < m.entries_count; i++)
         bns_rcbuf_put(e[i].data);
@@ -106,11 +135,23 @@ static void snapshot(struct harness *h, const uint8_t *d, const struct bns_raft_
                                  .term = d[4] == 255 ? UINT64_MAX : d[4] % 8});
 }
 
+static void change(struct harness *h, const uint8_t *d)
+{
+    struct bns_raft_change c[3];
+
+    for (size_t i = 0; i < 3; i++)
+        c[i] = (struct bns_raft_change){(enum bns_raft_change_kind)(d[3 + i] % 6), d[6 + i] % 6};
+    step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_CHANGE,
+                                 .changes = c,
+                                 .changes_count = d[2] % 4,
+                                 .context = bns_slice(d, 12)});
+}
+
 static void driver(struct harness *h, const uint8_t *d)
 {
     struct bns_rcbuf *data = bns_rcbuf_copy(&h->alloc, bns_slice(d, 12));
 
-    switch (d[1] % 9) {
+    switch (d[1] % 12) {
     case 0:
         h->now += (uint64_t)d[2] * 10000000;
         step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_TIMER});
@@ -144,6 +185,15 @@ static void driver(struct harness *h, const uint8_t *d)
     case 7:
         step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_UNREACHABLE, .peer = 2 + (d[2] & 1)});
         break;
+    case 8:
+        step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_TRANSFER, .peer = d[2] % 6});
+        break;
+    case 9:
+        step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_ROOM, .ok = (d[2] & 1) != 0});
+        break;
+    case 10:
+        change(h, d);
+        break;
     default:
         step(h, (struct bns_raft_in){.kind = BNS_RAFT_IN_CAMPAIGN});
         break;
@@ -171,7 +221,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (d[0] < 160)
             receive(&h, d);
         else if (d[0] < 180)
-            snapshot(&h, d, &boot.snap.conf);
+            snapshot(&h, d, bns_raft_conf(h.raft));
         else
             driver(&h, d);
         drain(&h);
