@@ -91,9 +91,9 @@ struct bns_raft_node_config {
     void (*on_request)(void *arg, struct bns_rpc_request *r, uint64_t from, uint16_t method,
                        struct bns_slice payload);
     void *on_request_arg;
-    /* Once, in a turn of its own: a committed change removed this node, and the state machine has
-     * applied it; or a member whose is_removed() knows has told so. The node goes on, as a
-     * bystander, until it is closed. May be NULL. */
+    /* Once, in a turn of its own: a committed change removed this node, the state machine has
+     * applied it, and a leader has handed over; or a member whose is_removed() knows has told so.
+     * The node goes on, as a bystander, until it is closed. May be NULL. */
     void (*on_removed)(void *arg);
     /* Has this id been a member and been removed? Asked for nodes that are no members (any more).
      * May be NULL: no. */

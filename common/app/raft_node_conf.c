@@ -416,7 +416,8 @@ void bns_rn_conf_drained(struct bns_raft_node *n)
 
     if (n->closing)
         return;
-    if (n->st.removed && n->st.commit >= n->st.conf_index && n->applied >= n->st.conf_index)
+    /* not before it has handed over: who is told may close the node */
+    if (n->st.removed && n->st.role != BNS_RAFT_LEADER && n->applied >= n->st.conf_index)
         n->removed = true;
     for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++)
         leaving |= n->peers[i].leaving && !bns_raft_talks_to(n->raft, n->peers[i].addr.id);
