@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "app/daemon.h"
+#include "cli.h"
 #include "join.h"
 #include "restore.h"
 #include "server.h"
@@ -123,16 +124,35 @@ static int log_level(const char *text, enum bns_log_level *out)
     return BNS_E_INVALID;
 }
 
+/* Called as etcdctl, or with a verb: behind the flags that verbs have, and servers do not. */
+static bool is_cli(const char *called, int argc, char **argv)
+{
+    if (strcmp(called, "etcdctl") == 0)
+        return true;
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] != '-')
+            return etcd_cli_is_verb(argv[i]) || i > 1; /* a flag of verbs stood before it */
+        if (etcd_cli_flag(argv[i]) == 0)
+            return false; /* a server's */
+        i += etcd_cli_flag(argv[i]) - 1;
+    }
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static const struct bns_daemon_ops ops = {start, drain, stop, reload};
     struct app a = {0};
     struct bns_arena arena;
+    const char *called = strrchr(argv[0], '/') == NULL ? argv[0] : strrchr(argv[0], '/') + 1;
     struct bns_daemon_config cfg = {.program = "etcd-lite"};
     int code = 0;
 
-    if (argc > 1 && strcmp(argv[1], "snapshot") == 0)
+    if (argc > 2 && strcmp(argv[1], "snapshot") == 0 && /* files, which no server is asked for */
+        (strcmp(argv[2], "restore") == 0 || strcmp(argv[2], "status") == 0))
         return etcd_snapshot_main(argc - 1, argv + 1);
+    if (is_cli(called, argc, argv))
+        return etcd_cli_main(strcmp(called, "etcdctl") == 0 ? called : "etcd-lite", argc, argv);
     bns_arena_init(&arena, bns_alloc_libc(), 1024 * 1024);
     if (etcd_options_read(&a.opt, &arena, argc, argv, environ, &code) == ETCD_RUN) {
         cfg.data_dir = a.opt.data_dir;

@@ -37,6 +37,7 @@ static void tell(struct bns_etcd_call *k, int status, const char *text, bool unk
         .text = text,
         .cause = status == BNS_GRPC_OK ? "" : k->cause,
         .msg = status == BNS_GRPC_OK ? k->msg : NULL,
+        .arena = &k->arena,
         .unknown = unknown,
     };
 
