@@ -117,7 +117,7 @@ struct bns_etcd_answer {
     const ProtobufCMessage *msg; /* with status 0: of the method's response type */
     /* What msg lies in. To keep it: copy the struct, and bns_arena_init() this one anew. */
     struct bns_arena *arena;
-    bool unknown;                /* failed, and a server may have done it all the same */
+    bool unknown; /* failed, and a server may have done it all the same */
 };
 typedef void bns_etcd_done(void *arg, const struct bns_etcd_answer *a);
 
