@@ -302,12 +302,10 @@ const char *ctl_password(struct ctl *c, const char *prompt)
 
 /* ---- other programs -------------------------------------------------------------------------- */
 
-int ctl_run(struct ctl *c, char *const *argv, char *const *more)
+static bool start(struct ctl *c, char *const *argv, char *const *more, pid_t *pid)
 {
     size_t own = 0, extra = 0;
     char **envp;
-    int status = 0;
-    pid_t pid;
 
     while (environ[own] != NULL)
         own++;
@@ -318,11 +316,58 @@ int ctl_run(struct ctl *c, char *const *argv, char *const *more)
     memcpy(envp, more, extra * sizeof *envp); /* the first one of a name counts */
     memcpy(envp + extra, environ, (own + 1) * sizeof *envp);
     (void)fflush(stdout); /* what we have said stands before what it says */
-    if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, envp) != 0)
-        return 127;
+    return posix_spawnp(pid, argv[0], NULL, NULL, argv, envp) == 0;
+}
+
+static int wait_for(pid_t pid)
+{
+    int status = 0;
+
     while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR)
             return 127;
     }
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int ctl_run(struct ctl *c, char *const *argv, char *const *more)
+{
+    pid_t pid;
+
+    return start(c, argv, more, &pid) ? wait_for(pid) : 127;
+}
+
+struct child {
+    struct bns_job job;
+    struct ctl *c;
+    pid_t pid;
+    int status;
+    bool over;
+};
+
+static void child_run(struct bns_job *j)
+{
+    struct child *k = BNS_CONTAINER(j, struct child, job);
+
+    k->status = wait_for(k->pid);
+}
+
+static void child_done(struct bns_job *j)
+{
+    struct child *k = BNS_CONTAINER(j, struct child, job);
+
+    k->over = true;
+    bns_env_uv_stop(k->c->env);
+}
+
+int ctl_run_kept(struct ctl *c, char *const *argv, char *const *more)
+{
+    struct child k = {.job = {.run = child_run, .done = child_done}, .c = c};
+
+    if (!start(c, argv, more, &k.pid))
+        return 127;
+    bns_pool_submit(c->env, &k.job);
+    while (!k.over)
+        bns_env_uv_run(c->env); /* others may stop it, too */
+    return k.status;
 }

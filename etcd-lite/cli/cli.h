@@ -126,6 +126,8 @@ char *ctl_print(struct ctl *c, const char *fmt, ...) BNS_PRINTF(2, 3); /* into t
 
 /* Runs a command with more variables and waits for it: its exit code, 127: it cannot be started. */
 int ctl_run(struct ctl *c, char *const *argv, char *const *more);
+/* Likewise, and the loop goes on meanwhile. */
+int ctl_run_kept(struct ctl *c, char *const *argv, char *const *more);
 
 /* out.c: forms of output that many verbs share */
 void ctl_out_bytes(struct ctl *c, const ProtobufCBinaryData *b); /* as is, or hex */

@@ -129,6 +129,16 @@ static const struct ctl_flag hashkv_flags[] = {
     {0},
 };
 
+static const struct ctl_flag lock_flags[] = {
+    {"ttl", 0, CTL_INT, AT(ttl), "10", "timeout for session"},
+    {0},
+};
+
+static const struct ctl_flag elect_flags[] = {
+    {"listen", 'l', CTL_BOOL, AT(listen), "false", "observation mode"},
+    {0},
+};
+
 static const struct ctl_flag user_add_flags[] = {
     {"interactive", 0, CTL_BOOL, AT(interactive), "true",
      "Read password from stdin instead of interactive terminal"},
@@ -157,11 +167,26 @@ static const struct ctl_flag role_flags[] = {
     {0},
 };
 
+static const struct ctl_flag perf_flags[] = {
+    {"auto-compact", 0, CTL_BOOL, AT(auto_compact), "false",
+     "Compact storage with last revision after test is finished."},
+    {"auto-defrag", 0, CTL_BOOL, AT(auto_defrag), "false",
+     "Defragment storage after test is finished."},
+    {"load", 0, CTL_STR, AT(load), "s",
+     "The performance check's workload model. Accepted workloads: s(small), m(medium), l(large), "
+     "xl(xLarge)"},
+    {"prefix", 0, CTL_STR, AT(perf_prefix), "/etcdctl-check-perf/",
+     "The prefix for writing the performance check's keys."},
+    {0},
+};
+
 const struct ctl_verb ctl_verbs[] = {
     {"alarm disarm", "", "Disarms all alarms", NULL, ctl_alarm_disarm},
     {"alarm list", "", "Lists all alarms", NULL, ctl_alarm_list},
     {"auth disable", "", "Disables authentication", NULL, ctl_auth_disable},
     {"auth enable", "", "Enables authentication", NULL, ctl_auth_enable},
+    {"check perf", "[options]", "Check the performance of the etcd cluster", perf_flags,
+     ctl_check_perf},
     {"compaction", "[options] <revision>", "Compacts the event history in etcd", compaction_flags,
      ctl_compaction},
     {"completion bash", "", "Generate the autocompletion script for bash", NULL, ctl_completion},
@@ -169,6 +194,8 @@ const struct ctl_verb ctl_verbs[] = {
      endpoint_flags, ctl_defrag},
     {"del", "[options] <key> [range_end]",
      "Removes the specified key or range of keys [key, range_end)", ctl_del_flags, ctl_del},
+    {"elect", "<election-name> [proposal]", "Observes and participates in leader election",
+     elect_flags, ctl_elect},
     {"endpoint hashkv", "", "Prints the KV history hash for each endpoint in --endpoints",
      hashkv_flags, ctl_endpoint_hashkv},
     {"endpoint health", "", "Checks the healthiness of endpoints specified in `--endpoints` flag",
@@ -184,6 +211,8 @@ const struct ctl_verb ctl_verbs[] = {
     {"lease revoke", "<leaseID>", "Revokes leases", NULL, ctl_lease_revoke},
     {"lease timetolive", "<leaseID> [options]", "Get lease information", lease_ttl_flags,
      ctl_lease_ttl},
+    {"lock", "<lockname> [exec-command arg1 arg2 ...]", "Acquires a named lock", lock_flags,
+     ctl_lock},
     {"member add", "<memberName> [options]", "Adds a member into the cluster", member_add_flags,
      ctl_member_add},
     {"member list", "", "Lists all members in the cluster", NULL, ctl_member_list},
