@@ -84,9 +84,10 @@ static void health_print(struct ctl *c, const struct per_endpoint *e, bool good,
         }
         (void)putchar('}');
     } else if (good) {
-        (void)printf("%s is healthy: successfully committed proposal: took = %s\n", e->at, took);
+        (void)fprintf(stderr, "%s is healthy: successfully committed proposal: took = %s\n", e->at,
+                      took); /* there, as etcdctl 3.4 */
     } else {
-        (void)printf("%s is unhealthy: failed to commit proposal: %s\n", e->at, error);
+        (void)fprintf(stderr, "%s is unhealthy: failed to commit proposal: %s\n", e->at, error);
     }
 }
 

@@ -331,7 +331,8 @@ static char *take_word(char **argv)
 static int usage_error(struct ctl *c, const char *group, const struct bns_err *err)
 {
     (void)fprintf(stderr, "Error: %s\n", err->text); /* a closed terminal is nobody's loss */
-    ctl_help(c, group, stderr);
+    ctl_help(c, group, stdout);
+    (void)fputc('\n', stderr);
     return ctl_fail(CTL_ERROR, "%s", err->text);
 }
 
