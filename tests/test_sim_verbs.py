@@ -128,13 +128,17 @@ class Verbs(unittest.TestCase):
 
     def test_shrink_keeps_the_failure(self):
         r = self.sim("shrink", "etcd-lite", "13", BNS_MUTANT="4")
-        self.assertEqual(r.stdout.splitlines()[-1], "BNS_MUTANT=4 bonsai sim replay etcd-lite 0xd "
-                         "--nodes 2 --clients 1 --seconds 7 --faults crash")
-        self.assertEqual(r.stdout.splitlines()[0], "entry 7 is torn")
+        self.assertEqual(r.stdout, "entry 7 is torn\nBNS_MUTANT=4 bonsai sim replay etcd-lite 0xd "
+                         "--nodes 2 --clients 1 --seconds 7 --faults crash\n")
         self.assertIn("still fails", r.stderr)
         few = self.sim("shrink", "etcd-lite", "13", "--tries", "3", "-q")
         self.assertEqual(few.stderr, "")
         self.assertIn("--faults loss,crash", few.stdout)
+
+    def test_shrink_tells_a_death_without_words(self):
+        r = self.sim("shrink", "etcd-lite", "6", "--tries", "2", "-q")
+        self.assertEqual(r.stdout.splitlines()[0], "it says nothing")
+        self.assertEqual(len(r.stdout.splitlines()), 2)
 
     def test_the_real_simulation_shrinks(self):
         if SIM is None:

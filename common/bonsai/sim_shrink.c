@@ -59,21 +59,27 @@ static int run(struct shrink *s, struct sim_child *child, char *out, size_t cap,
     return rv;
 }
 
-/* The line that says what was wrong, or the first one; numbers become '#'. */
+/* The line that says what was wrong, or the first one that says anything; in plain, numbers become
+ * '#'. A program may die without a word. */
 static void complaint_of(const char *text, char *out, char *plain, size_t cap)
 {
-    const char *line = text;
+    const char *line = text + strspn(text, " \n");
     size_t len, n = 0;
 
     for (const char *p = text; p != NULL && *p != '\0'; p = strchr(p, '\n')) {
         p += *p == '\n';
         if (strncmp(p, "seed 0x", 7) == 0 && strchr(p, ':') != NULL) {
             line = strchr(p, ':') + 1;
+            line += strspn(line, " ");
             break;
         }
     }
     len = strcspn(line, "\n");
-    (void)snprintf(out, cap, "%.*s", (int)(len < cap ? len : cap - 1), line + (*line == ' '));
+    if (len == 0) {
+        line = "it says nothing";
+        len = strlen(line);
+    }
+    (void)snprintf(out, cap, "%.*s", (int)(len < cap ? len : cap - 1), line);
     for (const char *p = out; *p != '\0' && n + 1 < cap; p++) {
         bool digit = *p >= '0' && *p <= '9';
         if (!digit || n == 0 || plain[n - 1] != '#')

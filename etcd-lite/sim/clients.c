@@ -260,6 +260,8 @@ static int client_start(struct bns_env *env, unsigned id, void *arg)
         bns_timer_init(&l->timer, lane_turn, l);
         rest(l, bns_prng_below(&env->prng, 500 * BNS_MS));
     }
+    for (unsigned i = 0; i < o->m->cfg->workers && rv == BNS_OK; i++)
+        sim_worker_start(o, i);
     if (rv == BNS_OK) {
         sim_watcher_start(o);
         sim_holder_start(o);

@@ -59,6 +59,9 @@ struct etcd_sim_config etcd_sim_swarm(uint64_t seed)
         c.world.nemesis.full_max_ns = bns_prng_range(&p, 100 * BNS_MS, 10 * BNS_SEC);
         c.reserve_bytes = bns_prng_chance(&p, 0.5) ? 256 * 1024 : 0;
     }
+    c.workers =
+        bns_prng_chance(&p, 0.9) ? (unsigned)bns_prng_range(&p, 1, ETCD_SIM_WORKERS_MAX) : 0;
+    c.work = (enum etcd_sim_work)bns_prng_below(&p, ETCD_SIM_WORKS);
     return c;
 }
 
@@ -103,6 +106,8 @@ static void run(struct etcd_sim *m)
     if (!m->failed)
         run_final(m, end);
     if (!m->failed)
+        sim_work_check(m);
+    if (!m->failed)
         sim_check_history(m);
     if (m->failed)
         sim_servers_note(m);
@@ -121,6 +126,7 @@ static void open_tables(struct etcd_sim *m)
     BNS_ASSERT(m->leader_of != NULL);
     BNS_ASSERT(m->seen != NULL);
     BNS_ASSERT(bns_history_new(a, &m->history) == BNS_OK);
+    BNS_ASSERT(bns_history_new(a, &m->work_history) == BNS_OK);
     bns_arena_init(&m->arena, a, 4u * 1024 * 1024);
 }
 
@@ -129,6 +135,7 @@ static void close_tables(struct etcd_sim *m)
     const struct bns_alloc *a = bns_alloc_libc();
 
     bns_history_free(m->history);
+    bns_history_free(m->work_history);
     bns_arena_free(&m->arena);
     bns_free(a, m->seen_at);
     bns_free(a, m->seen);
@@ -145,6 +152,7 @@ bool etcd_sim_run(uint64_t seed, const struct etcd_sim_config *cfg, struct etcd_
     memset(out, 0, sizeof *out);
     BNS_ASSERT(m != NULL);
     BNS_ASSERT(cfg->servers <= ETCD_SIM_SERVERS_MAX && cfg->clients <= ETCD_SIM_CLIENTS_MAX);
+    BNS_ASSERT(cfg->workers <= ETCD_SIM_WORKERS_MAX && cfg->work < ETCD_SIM_WORKS);
     BNS_ASSERT(cfg->lanes <= ETCD_SIM_LANES_MAX && cfg->keys <= ETCD_SIM_KEYS_MAX);
     m->cfg = cfg;
     m->out = out;
@@ -164,6 +172,8 @@ bool etcd_sim_run(uint64_t seed, const struct etcd_sim_config *cfg, struct etcd_
     bns_world_free(m->w);
     if (cfg->history != NULL)
         BNS_ASSERT(bns_history_write(m->history, cfg->history) == BNS_OK);
+    if (cfg->work_history != NULL)
+        BNS_ASSERT(bns_history_write(m->work_history, cfg->work_history) == BNS_OK);
     close_tables(m);
     return ok;
 }

@@ -18,10 +18,21 @@
 #define ETCD_SIM_CLIENTS_MAX 4u /* client nodes */
 #define ETCD_SIM_LANES_MAX 6u   /* of a client node */
 #define ETCD_SIM_KEYS_MAX 8u
+#define ETCD_SIM_WORKERS_MAX 3u /* of a client node */
+
+/* What the workers do, beside the single keys of the lanes (work.h). */
+enum etcd_sim_work {
+    ETCD_SIM_WORK_APPEND,
+    ETCD_SIM_WORK_BANK,
+    ETCD_SIM_WORK_SET,
+    ETCD_SIM_WORK_LOCK
+};
+#define ETCD_SIM_WORKS 4u
 
 struct etcd_sim_config {
-    struct bns_world_config world; /* nodes: the servers, then the clients */
-    unsigned servers, clients, lanes, keys;
+    struct bns_world_config world;                   /* nodes: the servers, then the clients */
+    unsigned servers, clients, lanes, keys, workers; /* workers of a client node; 0: none */
+    enum etcd_sim_work work;
     uint64_t run_ns;   /* with faults */
     uint64_t heal_ns;  /* then, without */
     uint64_t think_ns; /* between two operations of a lane, at most */
@@ -31,7 +42,8 @@ struct etcd_sim_config {
     struct bns_trace *trace; /* may be NULL; borrowed */
     void (*line)(void *arg, const char *text); /* each event; may be NULL */
     void *line_arg;
-    struct bns_buf *history; /* gets the history as JSON lines; may be NULL */
+    struct bns_buf *history;      /* gets the lanes' history as JSON lines; may be NULL */
+    struct bns_buf *work_history; /* and that of the workers */
 };
 
 struct etcd_sim_result {
@@ -39,6 +51,7 @@ struct etcd_sim_result {
     uint64_t ops_ok, ops_failed, ops_open; /* open: nobody knows whether they happened */
     uint64_t scrapes;                      /* HTTP answers */
     uint64_t events_watched, renewals;     /* of leases */
+    uint64_t work_ok, work_open;           /* operations of workers */
     uint64_t starts, stops, deaths, terms, applied, snapshots;
     uint64_t slowest_ns; /* operation that was answered */
     bool unchecked;      /* the search for a linear order was given up */
@@ -48,6 +61,8 @@ struct etcd_sim_result {
 
 /* 3 or 5 servers, 60 virtual seconds; fault rates drawn from the seed. */
 struct etcd_sim_config etcd_sim_swarm(uint64_t seed);
+/* The kind of history that its workers make; "none". */
+const char *sim_work_name(const struct etcd_sim_config *cfg);
 /* True: nothing is wrong. */
 bool etcd_sim_run(uint64_t seed, const struct etcd_sim_config *cfg, struct etcd_sim_result *out);
 

@@ -5,7 +5,9 @@
 #include "daemon.h"
 #include "io/http.h"
 #include "server.h"
+#include "sim/check.h"
 #include "sim/history.h"
+#include "work_state.h"
 
 #define SIM_APPLIED_MAX 262144u
 #define SIM_TERMS_MAX 8192u
@@ -122,6 +124,7 @@ struct sim_client {
     struct bns_grpc_client *grpc[ETCD_SIM_SERVERS_MAX];
     bool found_dead[ETCD_SIM_SERVERS_MAX]; /* a connection, long after the faults stopped */
     struct sim_lane lanes[ETCD_SIM_LANES_MAX];
+    struct sim_worker workers[ETCD_SIM_WORKERS_MAX];
 };
 
 struct etcd_sim {
@@ -132,12 +135,14 @@ struct etcd_sim {
     struct sim_args args[ETCD_SIM_SERVERS_MAX];
     struct sim_server servers[ETCD_SIM_SERVERS_MAX];
     struct sim_client clients[ETCD_SIM_CLIENTS_MAX];
-    struct bns_history *history;
+    struct bns_history *history, *work_history;
     enum sim_phase phase;
     bool failed;
     uint64_t ops, values, lease_keys;
+    uint64_t elements; /* of lists and sets, and leases, that workers made up */
+    bool bank_open;
     int64_t process_next;
-    uint64_t busy;                            /* lanes that have an operation under way */
+    uint64_t busy;                            /* lanes and workers with an operation under way */
     uint64_t last[ETCD_SIM_KEYS_MAX];         /* a value that each key had lately */
     int64_t last_rev[ETCD_SIM_KEYS_MAX];      /* and its revision */
     unsigned deletes_open[ETCD_SIM_KEYS_MAX]; /* under way, or nobody knows */
@@ -175,6 +180,8 @@ struct bns_slice sim_op_encode(const struct sim_lane *l, struct bns_arena *arena
 void sim_op_decode(struct sim_lane *l, struct bns_slice msg);
 void sim_op_invoked(struct sim_lane *l);                             /* into the history */
 void sim_op_ended(struct sim_lane *l, int status, const char *text); /* likewise; and checks */
+/* The answer promises that the change did not and will not happen. */
+bool sim_op_definite(int status, const char *text);
 
 /* An event of a watch says what a key became. */
 void sim_observe_kv(struct etcd_sim *m, const Etcdserverpb__KeyValue *kv, bool gone);
@@ -186,6 +193,10 @@ bool sim_watchers_at(const struct etcd_sim *m, int64_t rev); /* all have come th
 /* leases.c */
 void sim_holder_start(struct sim_client *o);
 void sim_lease_key_gone(struct etcd_sim *m, struct bns_slice key); /* a watch saw it */
+
+/* work.c */
+void sim_worker_start(struct sim_client *o, unsigned number);
+void sim_work_check(struct etcd_sim *m); /* its history */
 
 /* verdict.c */
 void sim_check_history(struct etcd_sim *m);

@@ -517,8 +517,7 @@ static void record_ok(struct sim_lane *l)
     record(l, BNS_HIST_OK, text);
 }
 
-/* The answer promises that the change did not and will not happen. */
-static bool definite(int status, const char *text)
+bool sim_op_definite(int status, const char *text)
 {
     return status == BNS_GRPC_INVALID_ARGUMENT || status == BNS_GRPC_OUT_OF_RANGE ||
            status == BNS_GRPC_UNIMPLEMENTED ||
@@ -565,7 +564,7 @@ static void check_refused(struct sim_lane *l, int status, const char *text)
 void sim_op_ended(struct sim_lane *l, int status, const char *text)
 {
     struct etcd_sim *m = l->m;
-    bool fail = l->f == SIM_GET || definite(status, text);
+    bool fail = l->f == SIM_GET || sim_op_definite(status, text);
 
     if (status == BNS_GRPC_OK)
         check_ok(l);

@@ -107,7 +107,8 @@ static int limit_number(struct etcd_sim_config *cfg, const char *name, uint64_t 
     } numbers[] = {{"nodes", &cfg->servers},
                    {"clients", &cfg->clients},
                    {"lanes", &cfg->lanes},
-                   {"keys", &cfg->keys}};
+                   {"keys", &cfg->keys},
+                   {"workers", &cfg->workers}};
 
     if (strcmp(name, "seconds") == 0) {
         if (v == 0 || v * BNS_SEC > cfg->run_ns)
@@ -119,7 +120,7 @@ static int limit_number(struct etcd_sim_config *cfg, const char *name, uint64_t 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strcmp(name, numbers[i].name) != 0)
             continue;
-        if (v == 0 || v > *numbers[i].number)
+        if ((v == 0 && i + 1 < sizeof numbers / sizeof numbers[0]) || v > *numbers[i].number)
             return bns_err_set(err, BNS_E_INVALID, "--%s: 1 to %u in this seed", name,
                                *numbers[i].number);
         *numbers[i].number = (unsigned)v;
@@ -148,9 +149,10 @@ void etcd_sim_describe(const struct etcd_sim_config *cfg, FILE *to)
 {
     const char *comma = "";
 
-    (void)fprintf(to, "--nodes %u --clients %u --lanes %u --keys %u --seconds %llu --faults ",
-                  cfg->servers, cfg->clients, cfg->lanes, cfg->keys,
-                  (unsigned long long)(cfg->run_ns / BNS_SEC));
+    (void)fprintf(
+        to, "--nodes %u --clients %u --lanes %u --keys %u --workers %u --seconds %llu --faults ",
+        cfg->servers, cfg->clients, cfg->lanes, cfg->keys, cfg->workers,
+        (unsigned long long)(cfg->run_ns / BNS_SEC));
     for (size_t i = 0; i < FAULTS; i++) {
         if (!has(cfg, &faults[i]))
             continue;

@@ -11,7 +11,7 @@
 
 #include "codec/pb.h"
 
-#define WATCH_FROM "k"
+#define WATCH_FROM "a"
 #define WATCH_TO "m"
 #define TICK_NS (300 * BNS_MS)
 #define SILENCE_NS (4 * BNS_SEC)
@@ -47,7 +47,7 @@ static void take_event(struct sim_watcher *v, const Etcdserverpb__Event *e)
     m->out->events_watched++;
     if (e->kv->key.len > 0 && e->kv->key.data[0] == 'k')
         sim_observe_kv(m, e->kv, gone);
-    else if (gone)
+    else if (gone && e->kv->key.len > 0 && e->kv->key.data[0] == 'l')
         sim_lease_key_gone(m, bns_slice(e->kv->key.data, e->kv->key.len));
 }
 

@@ -13,6 +13,11 @@
 #include "lease_kv.h"
 #include "revstore.h"
 
+/* Planted bugs (BNS_MUTANT). */
+#define ETCD_MUTANT_TXN_FIRST 61    /* only the first compare of a transaction is looked at */
+#define ETCD_MUTANT_TXN_OLD 62      /* compares look at the store before its last change */
+#define ETCD_MUTANT_RANGE_BORDER 63 /* a long range leaves out the key at a border */
+
 extern const struct etcd_status etcd_ok, etcd_compacted, etcd_future, etcd_no_key, etcd_no_lease;
 extern const struct etcd_status etcd_no_memory, etcd_stopped, etcd_damaged;
 /* The write has happened, there is no memory to say so: its client must not take it for refused. */

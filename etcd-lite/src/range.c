@@ -140,6 +140,11 @@ static bool collect(struct etcd_kv *kv, const Etcdserverpb__RangeRequest *r, int
         const struct etcd_rev *v = etcd_key_alive_at(k, rev);
         if (v == NULL)
             continue;
+        if (*total == 64 && BNS_MUTANT(kv->env, ETCD_MUTANT_RANGE_BORDER)) {
+            k = etcd_index_next(k, end);
+            if (k == NULL)
+                break;
+        }
         ++*total;
         if (r->count_only || h->count >= limit || !passes(r, v))
             continue;

@@ -284,6 +284,8 @@ static bool all_hold(struct etcd_eval *ev, const Etcdserverpb__TxnRequest *t, in
 {
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i < t->n_compare; i++) {
+            if (i > 0 && BNS_MUTANT(ev->kv->env, ETCD_MUTANT_TXN_FIRST))
+                break;
             if (needs_rows(t->compare[i]) == (pass == 1) &&
                 !compare_holds(ev, t->compare[i], rev, step))
                 return false;
@@ -328,6 +330,8 @@ enum etcd_step etcd_txn_path(struct etcd_eval *ev, const Etcdserverpb__TxnReques
 
     bns_buf_clear(&ev->path);
     forget_missing(ev);
+    if (BNS_MUTANT(ev->kv->env, ETCD_MUTANT_TXN_OLD))
+        rev--;
     step = walk_path(ev, t, rev);
     if (step != ETCD_MISSING)
         forget_missing(ev);

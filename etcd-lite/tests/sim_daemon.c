@@ -7,10 +7,11 @@
  *         end.
  * Repeat: BNS_SEED=0x1f2e sim_daemon        replays one seed (BNS_TRACE=1 prints every event)
  *         sim_daemon --trace FILE           with BNS_SEED: writes the trace for the viewer
- *         sim_daemon --history FILE         with BNS_SEED: writes what clients asked and were told
+ *         sim_daemon --history FILE         with BNS_SEED: writes what clients asked and were told;
+ *                                           what the workers did goes into FILE.append (.bank ...)
  *         sim_daemon --hunt N --start S     hunts N seeds from S on
  *         BNS_MUTANT=22 sim_daemon --hunt 2000   with a planted bug
- *         sim_daemon --nodes N --clients N --lanes N --keys N --seconds N --faults LIST
+ *         sim_daemon --nodes N --clients N --lanes N --keys N --workers N --seconds N --faults LIST
  *                                           smaller than the seed says (sim/sim_limits.h)
  *         sim_daemon --describe yes         with BNS_SEED: prints the seed as such limits
  */
@@ -91,9 +92,36 @@ static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
     sum->terms += r->terms;
     sum->applied += r->applied;
     sum->searched += r->searched;
+    sum->work_ok += r->work_ok;
 }
 
-/* Runs seeds start .. start + count - 1; how many failed. */
+static void print_means(const struct etcd_sim_result *sum, uint64_t seeds)
+{
+    const struct {
+        const char *name;
+        uint64_t n;
+    } t[] = {
+        {"events", sum->events},
+        {"operations answered", sum->ops_ok},
+        {"refused", sum->ops_failed},
+        {"unknown", sum->ops_open},
+        {"of workers", sum->work_ok},
+        {"scrapes", sum->scrapes},
+        {"events watched", sum->events_watched},
+        {"renewals", sum->renewals},
+        {"applied", sum->applied},
+        {"starts", sum->starts},
+        {"stops", sum->stops},
+        {"terms", sum->terms},
+    };
+
+    for (size_t i = 0; i < sizeof t / sizeof t[0] && seeds > 0; i++)
+        (void)printf("%s %llu %s", i > 0 ? "," : "", (unsigned long long)(t[i].n / seeds),
+                     t[i].name);
+    (void)printf("\n");
+}
+
+/* Runs seeds start .. + count - 1; how many failed. */
 static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
 {
     struct etcd_sim_result sum = {0};
@@ -118,21 +146,12 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
             (void)fprintf(stderr, "%llu seeds\n", (unsigned long long)done + 1);
     }
     s = (double)(clock() - began) / CLOCKS_PER_SEC;
-    (void)printf(
-        "%llu seeds from 0x%llx, %llu failed, %llu unchecked, %llu operations searched; "
-        "%.1f s CPU, %.0f seeds/h; "
-        "per seed: %llu events, %llu operations answered, %llu refused, %llu unknown, "
-        "%llu scrapes, "
-        "%llu events watched, "
-        "%llu renewals, %llu applied, %llu starts, %llu stops, %llu terms\n",
-        (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
-        (unsigned long long)unchecked, (unsigned long long)sum.searched, s,
-        s > 0 ? (double)done * 3600 / s : 0, (unsigned long long)(sum.events / done),
-        (unsigned long long)(sum.ops_ok / done), (unsigned long long)(sum.ops_failed / done),
-        (unsigned long long)(sum.ops_open / done), (unsigned long long)(sum.scrapes / done),
-        (unsigned long long)(sum.events_watched / done), (unsigned long long)(sum.renewals / done),
-        (unsigned long long)(sum.applied / done), (unsigned long long)(sum.starts / done),
-        (unsigned long long)(sum.stops / done), (unsigned long long)(sum.terms / done));
+    (void)printf("%llu seeds from 0x%llx, %llu failed, %llu unchecked, %llu operations searched; "
+                 "%.1f s CPU, %.0f seeds/h\nper seed:",
+                 (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
+                 (unsigned long long)unchecked, (unsigned long long)sum.searched, s,
+                 s > 0 ? (double)done * 3600 / s : 0);
+    print_means(&sum, done);
     return failed;
 }
 
@@ -163,11 +182,12 @@ static void seeds_that_failed_once_stay_clean(void **state)
 {
     static const struct {
         uint64_t seed;
+        bool workers; /* there were some then */
         const char *was;
     } t[] = {
-        {0x289d,
+        {0x289d, false,
          "a put that happened was told as refused, when there was no memory for the answer"},
-        {0x6, "a timer for streams without a leader ran on in a server that had stopped"},
+        {0x6, false, "a timer for streams without a leader ran on in a server that had stopped"},
     };
 
     (void)state;
@@ -175,6 +195,7 @@ static void seeds_that_failed_once_stay_clean(void **state)
         struct etcd_sim_config cfg = config(t[i].seed);
         struct etcd_sim_result r;
 
+        cfg.workers = t[i].workers ? cfg.workers : 0;
         if (!etcd_sim_run(t[i].seed, &cfg, &r)) {
             report(t[i].seed, &r);
             fail_msg("again: %s", t[i].was);
@@ -245,7 +266,8 @@ static int replay(const struct options *o)
     struct etcd_sim_config cfg = config(o->seed);
     struct etcd_sim_result r;
     struct bns_trace *t = NULL;
-    struct bns_buf trace, history;
+    struct bns_buf trace, history, work;
+    char path[512];
     struct bns_err err;
     bool ok, written = true;
 
@@ -261,17 +283,21 @@ static int replay(const struct options *o)
     }
     bns_buf_init(&trace, bns_alloc_libc(), FILE_BYTES_MAX);
     bns_buf_init(&history, bns_alloc_libc(), FILE_BYTES_MAX);
+    bns_buf_init(&work, bns_alloc_libc(), FILE_BYTES_MAX);
     if (o->trace != NULL && bns_trace_new(bns_alloc_libc(), o->seed, 0, &t) != BNS_OK)
         return 1;
     if (t != NULL)
         bns_trace_title(t, "sim_daemon");
     cfg.trace = t;
     cfg.history = &history;
+    cfg.work_history = &work;
     ok = etcd_sim_run(o->seed, &cfg, &r);
     if (t != NULL)
         written = bns_trace_write(t, &trace) == BNS_OK && write_file(o->trace, &trace);
-    if (o->history != NULL)
-        written = write_file(o->history, &history) && written;
+    if (o->history != NULL) {
+        (void)snprintf(path, sizeof path, "%s.%s", o->history, sim_work_name(&cfg)); /* cut */
+        written = write_file(o->history, &history) && write_file(path, &work) && written;
+    }
     if (!ok)
         report(o->seed, &r);
     else
@@ -281,6 +307,7 @@ static int replay(const struct options *o)
     bns_trace_free(t);
     bns_buf_free(&trace);
     bns_buf_free(&history);
+    bns_buf_free(&work);
     return ok && written ? 0 : 1;
 }
 
