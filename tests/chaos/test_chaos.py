@@ -107,21 +107,19 @@ def the_leader(m):
     return found[0]
 
 
-def victim(m, name, number):
+def victim(m, number):
     """The leader and a follower in turn, of a kind with the leader first, of the other second.
 
-    A leader whose disk is full keeps its place and refuses writes until there is room (it cannot
-    hand over yet), or dies, as it happens: so disks fill up at followers only."""
+    A leader whose disk is full hands over to a member that has room."""
     leader = the_leader(m)
     wants_leader = (number + (m.kind == "containers")) % 2 == 0
-    wants_leader = wants_leader and name not in ("full_disk", "no_block_left")
     return (leader, "leader") if wants_leader else ((leader + 1) % 3, "follower")
 
 
 def strike(m, name, number, history):
     seed = number + (1000 if m.kind == "containers" else 1)
     wait_for("all healthy", m.all_healthy, 60)
-    i, role = victim(m, name, number)
+    i, role = victim(m, number)
     load = start_load(m, seed, history)
     began = time.monotonic()
     try:
