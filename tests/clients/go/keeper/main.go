@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"time"
 
+	"bonsai/clients/dial"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -43,14 +45,13 @@ func failed(format string, args ...any) {
 	}
 }
 
-func dial(endpoint string) *clientv3.Client {
+func connect(endpoint string) *clientv3.Client {
 	quick := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, MaxDelay: time.Second}
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint}, DialTimeout: time.Second,
-		DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: quick, MinConnectTimeout: time.Second})},
-	})
+	config := dial.Config([]string{endpoint}, time.Second)
+	config.DialKeepAliveTime, config.DialKeepAliveTimeout = 2*time.Second, 2*time.Second
+	config.DialOptions = []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff: quick, MinConnectTimeout: time.Second})}
+	c, err := clientv3.New(config)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		os.Exit(1)
@@ -84,7 +85,7 @@ func main() {
 	run, stop := context.WithCancel(context.Background())
 	var clients []*clientv3.Client
 	for _, e := range eps {
-		clients = append(clients, dial(e))
+		clients = append(clients, connect(e))
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)

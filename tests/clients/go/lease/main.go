@@ -10,24 +10,17 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"sort"
 	"strings"
 	"time"
 
 	"bonsai/clients/dial"
+	"bonsai/clients/must"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
-
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		fmt.Fprintf(os.Stderr, "FAIL: "+format+"\n", args...)
-		os.Exit(1)
-	}
-}
 
 // try repeats f while the cluster has no leader.
 func try[T any](what string, f func(ctx context.Context) (T, error)) T {
@@ -39,7 +32,7 @@ func try[T any](what string, f func(ctx context.Context) (T, error)) T {
 		if err == nil {
 			return v
 		}
-		check(time.Now().Before(end), "%s: %v", what, err)
+		must.Check(time.Now().Before(end), "%s: %v", what, err)
 		time.Sleep(20 * time.Millisecond)
 	}
 }
@@ -65,7 +58,7 @@ func (p *program) grant(ttl int64) clientv3.LeaseID {
 	g := try("grant", func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
 		return p.c.Grant(ctx, ttl)
 	})
-	check(g.TTL >= ttl && g.ID > 0, "grant: %v", g)
+	must.Check(g.TTL >= ttl && g.ID > 0, "grant: %v", g)
 	return g.ID
 }
 
@@ -77,13 +70,13 @@ func (p *program) calls() {
 	ttl := try("ttl", func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
 		return p.c.TimeToLive(ctx, id, clientv3.WithAttachedKeys())
 	})
-	check(ttl.GrantedTTL == 600 && ttl.TTL > 500 && ttl.TTL <= 602, "ttl: %v", ttl)
+	must.Check(ttl.GrantedTTL == 600 && ttl.TTL > 500 && ttl.TTL <= 602, "ttl: %v", ttl)
 	sort.Slice(ttl.Keys, func(i, j int) bool { return string(ttl.Keys[i]) < string(ttl.Keys[j]) })
-	check(len(ttl.Keys) == 2 && string(ttl.Keys[0]) == p.prefix+"a", "keys: %q", ttl.Keys)
+	must.Check(len(ttl.Keys) == 2 && string(ttl.Keys[0]) == p.prefix+"a", "keys: %q", ttl.Keys)
 	once := try("keep alive", func(ctx context.Context) (*clientv3.LeaseKeepAliveResponse, error) {
 		return p.c.KeepAliveOnce(ctx, id)
 	})
-	check(once.ID == id && once.TTL == 600, "keep alive: %v", once)
+	must.Check(once.ID == id && once.TTL == 600, "keep alive: %v", once)
 	all := try("leases", func(ctx context.Context) (*clientv3.LeaseLeasesResponse, error) {
 		return p.c.Leases(ctx)
 	})
@@ -91,11 +84,11 @@ func (p *program) calls() {
 	for _, l := range all.Leases {
 		found = found || l.ID == id
 	}
-	check(found, "the lease is not in the list")
+	must.Check(found, "the lease is not in the list")
 	got := try("get", func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return p.c.Get(ctx, p.prefix+"a")
 	})
-	check(got.Kvs[0].Lease == int64(id), "the key's lease: %v", got)
+	must.Check(got.Kvs[0].Lease == int64(id), "the key's lease: %v", got)
 	for _, t := range []struct {
 		result string
 		value  clientv3.LeaseID
@@ -104,7 +97,7 @@ func (p *program) calls() {
 		txn := try("txn", func(ctx context.Context) (*clientv3.TxnResponse, error) {
 			return p.c.Txn(ctx).If(clientv3.Compare(clientv3.LeaseValue(p.prefix+"a"), t.result, t.value)).Commit()
 		})
-		check(txn.Succeeded == t.holds, "compare of a lease: %v", t)
+		must.Check(txn.Succeeded == t.holds, "compare of a lease: %v", t)
 	}
 	try("revoke", func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
 		r, err := p.c.Revoke(ctx, id)
@@ -113,17 +106,17 @@ func (p *program) calls() {
 		}
 		return r, err
 	})
-	check(!p.present("a") && !p.present("b"), "keys outlive their lease")
+	must.Check(!p.present("a") && !p.present("b"), "keys outlive their lease")
 	gone := try("ttl", func(ctx context.Context) (*clientv3.LeaseTimeToLiveResponse, error) {
 		return p.c.TimeToLive(ctx, id)
 	})
-	check(gone.TTL == -1, "ttl of a lease that is gone: %v", gone)
+	must.Check(gone.TTL == -1, "ttl of a lease that is gone: %v", gone)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	_, err := p.c.KeepAliveOnce(ctx, id)
-	check(errors.Is(err, rpctypes.ErrLeaseNotFound), "keep alive of a lease that is gone: %v", err)
+	must.Check(errors.Is(err, rpctypes.ErrLeaseNotFound), "keep alive of a lease that is gone: %v", err)
 	_, err = p.c.Grant(ctx, 9000000001)
-	check(err != nil && strings.Contains(err.Error(), "too large lease TTL"), "grant: %v", err)
+	must.Check(err != nil && strings.Contains(err.Error(), "too large lease TTL"), "grant: %v", err)
 }
 
 // ends: a lease that nobody renews ends, and not early.
@@ -141,10 +134,10 @@ func (p *program) ends(ttl time.Duration, during func()) {
 		here := p.present("ends")
 		after := time.Now()
 		if !here {
-			check(after.Sub(asked) >= ttl, "the key was gone %v after the grant", after.Sub(asked))
+			must.Check(after.Sub(asked) >= ttl, "the key was gone %v after the grant", after.Sub(asked))
 			return
 		}
-		check(after.Sub(asked) < ttl+60*time.Second, "the lease does not end")
+		must.Check(after.Sub(asked) < ttl+60*time.Second, "the lease does not end")
 		during()
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -157,10 +150,10 @@ func (p *program) untilNoLeader() {
 	rpc := etcdserverpb.NewLeaseClient(p.c.ActiveConnection())
 	open := func(ctx context.Context) etcdserverpb.Lease_LeaseKeepAliveClient {
 		s, err := rpc.LeaseKeepAlive(ctx)
-		check(err == nil, "%v", err)
-		check(s.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}) == nil, "send")
+		must.Check(err == nil, "%v", err)
+		must.Check(s.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}) == nil, "send")
 		r, err := s.Recv()
-		check(err == nil && r.TTL == 60, "renewal: %v %v", r, err)
+		must.Check(err == nil && r.TTL == 60, "renewal: %v %v", r, err)
 		return s
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -168,14 +161,14 @@ func (p *program) untilNoLeader() {
 	wants, careless := open(clientv3.WithRequireLeader(ctx)), open(ctx)
 	fmt.Println("READY")
 	_, err := wants.Recv()
-	check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
-	check(careless.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}) == nil, "send")
+	must.Check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
+	must.Check(careless.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(id)}) == nil, "send")
 	_, err = careless.Recv()
-	check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
+	must.Check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
 	refused, err := rpc.LeaseKeepAlive(clientv3.WithRequireLeader(ctx))
-	check(err == nil, "%v", err)
+	must.Check(err == nil, "%v", err)
 	_, err = refused.Recv()
-	check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
+	must.Check(err != nil && strings.Contains(err.Error(), "etcdserver: no leader"), "%v", err)
 	fmt.Println("PASS")
 }
 
@@ -186,7 +179,7 @@ func main() {
 	seconds := flag.Int("seconds", 3, "how long to keep a lease")
 	flag.Parse()
 	c, err := clientv3.New(dial.Config(strings.Split(*endpoints, ","), 5*time.Second))
-	check(err == nil, "%v", err)
+	must.Check(err == nil, "%v", err)
 	defer c.Close()
 	p := &program{c, *prefix}
 	if *noLeader {
@@ -198,20 +191,20 @@ func main() {
 	id := p.grant(10)
 	p.put("kept", id)
 	ch, err := c.KeepAlive(context.Background(), id)
-	check(err == nil, "%v", err)
+	must.Check(err == nil, "%v", err)
 	beats := 0
 	kept := func() {
 		for {
 			select {
 			case r, open := <-ch:
-				check(open && r != nil && r.TTL > 0, "the kept lease was lost: %v", r)
+				must.Check(open && r != nil && r.TTL > 0, "the kept lease was lost: %v", r)
 				beats++
 				continue
 			default:
 			}
 			break
 		}
-		check(p.present("kept"), "the key of the kept lease is gone")
+		must.Check(p.present("kept"), "the key of the kept lease is gone")
 	}
 	fmt.Println("READY")
 	p.calls()
@@ -219,6 +212,6 @@ func main() {
 		p.ends(2*time.Second, kept)
 	}
 	kept()
-	check(beats > 0, "no answer to a keepalive")
+	must.Check(beats > 0, "no answer to a keepalive")
 	fmt.Println("PASS")
 }

@@ -9,23 +9,16 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"bonsai/clients/dial"
+	"bonsai/clients/must"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
-
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		fmt.Printf("FAIL: "+format+"\n", args...)
-		os.Exit(1)
-	}
-}
 
 var (
 	mu     sync.Mutex
@@ -95,22 +88,22 @@ func elect(c *clientv3.Client) {
 		s := session(c)
 		e := concurrency.NewElection(s, "go-elect")
 		value := fmt.Sprint("leader-", i)
-		check(e.Campaign(ctx, value) == nil, "campaign")
+		must.Check(e.Campaign(ctx, value) == nil, "campaign")
 		for r := range seen {
 			if string(r.Kvs[0].Value) == value {
 				break
 			}
 		}
 		l, err := watcher.Leader(ctx)
-		check(err == nil && string(l.Kvs[0].Value) == value, "leader: %v", err)
-		check(e.Proclaim(ctx, value+"!") == nil, "proclaim")
+		must.Check(err == nil && string(l.Kvs[0].Value) == value, "leader: %v", err)
+		must.Check(e.Proclaim(ctx, value+"!") == nil, "proclaim")
 		r := <-seen
-		check(string(r.Kvs[0].Value) == value+"!", "seen %q", r.Kvs[0].Value)
-		check(e.Resign(ctx) == nil, "resign")
+		must.Check(string(r.Kvs[0].Value) == value+"!", "seen %q", r.Kvs[0].Value)
+		must.Check(e.Resign(ctx) == nil, "resign")
 		s.Close()
 	}
 	_, err := watcher.Leader(ctx)
-	check(err == concurrency.ErrElectionNoLeader, "no leader: %v", err)
+	must.Check(err == concurrency.ErrElectionNoLeader, "no leader: %v", err)
 }
 
 func main() {
@@ -118,7 +111,7 @@ func main() {
 	seconds := flag.Float64("seconds", 0, "")
 	flag.Parse()
 	c, err := clientv3.New(dial.Config(strings.Split(*endpoints, ","), 10*time.Second))
-	check(err == nil, "%v", err)
+	must.Check(err == nil, "%v", err)
 	elect(c)
 	fmt.Println("READY")
 	end := time.Now().Add(time.Duration(*seconds * float64(time.Second)))
@@ -131,6 +124,6 @@ func main() {
 		}()
 	}
 	all.Wait()
-	check(turns >= 8, "the lock went round %d times", turns)
+	must.Check(turns >= 8, "the lock went round %d times", turns)
 	fmt.Println("PASS", turns)
 }

@@ -9,39 +9,27 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"bonsai/clients/dial"
+	"bonsai/clients/must"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		fmt.Fprintf(os.Stderr, "FAIL: "+format+"\n", args...)
-		os.Exit(1)
-	}
-}
-
-func must[T any](v T, err error) T {
-	check(err == nil, "%v", err)
-	return v
-}
-
 // collect reads until it has n events.
 func collect(w clientv3.WatchChan, n int) []*clientv3.Event {
 	var events []*clientv3.Event
 	for len(events) < n {
 		r, open := <-w
-		check(open, "the channel was closed after %d events", len(events))
-		check(r.Err() == nil, "watch: %v", r.Err())
+		must.Check(open, "the channel was closed after %d events", len(events))
+		must.Check(r.Err() == nil, "watch: %v", r.Err())
 		events = append(events, r.Events...)
 	}
-	check(len(events) == n, "%d events, not %d", len(events), n)
+	must.Check(len(events) == n, "%d events, not %d", len(events), n)
 	return events
 }
 
@@ -49,52 +37,52 @@ func through(ctx context.Context, c *clientv3.Client, n int) {
 	w := c.Watch(ctx, "through/", clientv3.WithPrefix(), clientv3.WithRev(1))
 	fmt.Println("WATCHING")
 	for i, e := range collect(w, n) {
-		check(string(e.Kv.Key) == fmt.Sprintf("through/%03d", i), "event %d is %s", i, e.Kv.Key)
+		must.Check(string(e.Kv.Key) == fmt.Sprintf("through/%03d", i), "event %d is %s", i, e.Kv.Key)
 	}
 }
 
 func history(ctx context.Context, c *clientv3.Client, prefix string) {
-	first := must(c.Put(ctx, prefix+"a", "1")).Header.Revision
-	must(c.Put(ctx, prefix+"a", "2"))
-	must(c.Delete(ctx, prefix+"a"))
+	first := must.Value(c.Put(ctx, prefix+"a", "1")).Header.Revision
+	must.Value(c.Put(ctx, prefix+"a", "2"))
+	must.Value(c.Delete(ctx, prefix+"a"))
 	events := collect(c.Watch(ctx, prefix+"a", clientv3.WithRev(first), clientv3.WithPrevKV()), 3)
-	check(events[0].IsCreate() && events[0].PrevKv == nil, "create: %v", events[0])
-	check(events[1].IsModify() && string(events[1].PrevKv.Value) == "1", "modify: %v", events[1])
-	check(events[2].Type == mvccpb.DELETE && string(events[2].PrevKv.Value) == "2", "delete: %v", events[2])
+	must.Check(events[0].IsCreate() && events[0].PrevKv == nil, "create: %v", events[0])
+	must.Check(events[1].IsModify() && string(events[1].PrevKv.Value) == "1", "modify: %v", events[1])
+	must.Check(events[2].Type == mvccpb.DELETE && string(events[2].PrevKv.Value) == "2", "delete: %v", events[2])
 	only := collect(c.Watch(ctx, prefix+"a", clientv3.WithRev(first), clientv3.WithFilterPut()), 1)
-	check(only[0].Type == mvccpb.DELETE, "filter: %v", only[0])
+	must.Check(only[0].Type == mvccpb.DELETE, "filter: %v", only[0])
 }
 
 func fragments(ctx context.Context, c *clientv3.Client, prefix string) {
 	value := strings.Repeat("v", 900*1024)
 	var first int64
 	for i := 0; i < 4; i++ {
-		r := must(c.Put(ctx, fmt.Sprintf("%sbig/%d", prefix, i), value))
+		r := must.Value(c.Put(ctx, fmt.Sprintf("%sbig/%d", prefix, i), value))
 		if i == 0 {
 			first = r.Header.Revision
 		}
 	}
-	must(c.Delete(ctx, prefix+"big/", clientv3.WithPrefix()))
+	must.Value(c.Delete(ctx, prefix+"big/", clientv3.WithPrefix()))
 	w := c.Watch(ctx, prefix+"big/", clientv3.WithPrefix(), clientv3.WithRev(first), clientv3.WithPrevKV(), clientv3.WithFragment())
 	for i, e := range collect(w, 8) {
-		check(string(e.Kv.Key) == fmt.Sprintf("%sbig/%d", prefix, i%4), "event %d is %s", i, e.Kv.Key)
-		check(i < 4 || len(e.PrevKv.Value) == len(value), "the previous value is cut")
+		must.Check(string(e.Kv.Key) == fmt.Sprintf("%sbig/%d", prefix, i%4), "event %d is %s", i, e.Kv.Key)
+		must.Check(i < 4 || len(e.PrevKv.Value) == len(value), "the previous value is cut")
 	}
 }
 
 func progress(ctx context.Context, c *clientv3.Client, prefix string) {
 	w := c.Watch(ctx, prefix+"none", clientv3.WithCreatedNotify())
 	r := <-w
-	check(r.Created, "created: %v", r)
-	rev := must(c.Put(ctx, prefix+"other", "x")).Header.Revision
+	must.Check(r.Created, "created: %v", r)
+	rev := must.Value(c.Put(ctx, prefix+"other", "x")).Header.Revision
 	for {
-		check(c.RequestProgress(ctx) == nil, "progress")
+		must.Check(c.RequestProgress(ctx) == nil, "progress")
 		select {
 		case r = <-w:
 		case <-time.After(time.Second): // a member that is behind tells an older revision first
 			continue
 		}
-		check(r.IsProgressNotify(), "progress: %v", r)
+		must.Check(r.IsProgressNotify(), "progress: %v", r)
 		if r.Header.Revision >= rev {
 			return
 		}
@@ -105,26 +93,26 @@ func many(ctx context.Context, c *clientv3.Client, prefix string) {
 	var watches []clientv3.WatchChan
 	for i := 0; i < 100; i++ {
 		w := c.Watch(ctx, prefix+"many", clientv3.WithCreatedNotify())
-		check((<-w).Created, "created")
+		must.Check((<-w).Created, "created")
 		watches = append(watches, w)
 	}
-	rev := must(c.Put(ctx, prefix+"many", "x")).Header.Revision
+	rev := must.Value(c.Put(ctx, prefix+"many", "x")).Header.Revision
 	for _, w := range watches {
-		check(collect(w, 1)[0].Kv.ModRevision == rev, "revision")
+		must.Check(collect(w, 1)[0].Kv.ModRevision == rev, "revision")
 	}
 }
 
 func compaction(ctx context.Context, c *clientv3.Client, prefix string) {
-	old := must(c.Put(ctx, prefix+"c", "1")).Header.Revision
-	now := must(c.Put(ctx, prefix+"c", "2")).Header.Revision
+	old := must.Value(c.Put(ctx, prefix+"c", "1")).Header.Revision
+	now := must.Value(c.Put(ctx, prefix+"c", "2")).Header.Revision
 	if _, err := c.Compact(ctx, now); err != nil {
-		check(errors.Is(err, rpctypes.ErrCompacted), "compact: %v", err)
+		must.Check(errors.Is(err, rpctypes.ErrCompacted), "compact: %v", err)
 	}
 	r := clientv3.WatchResponse{}
 	for r.Err() == nil { // a member that has not heard of the compaction still tells the old events
 		r = <-c.Watch(ctx, prefix+"c", clientv3.WithRev(old))
 	}
-	check(errors.Is(r.Err(), rpctypes.ErrCompacted) && r.CompactRevision >= now, "compacted: %v", r.Err())
+	must.Check(errors.Is(r.Err(), rpctypes.ErrCompacted) && r.CompactRevision >= now, "compacted: %v", r.Err())
 }
 
 func main() {
@@ -135,7 +123,7 @@ func main() {
 	config := dial.Config(strings.Split(*endpoints, ","), 5*time.Second)
 	config.DialKeepAliveTime = 10 * time.Second
 	config.DialKeepAliveTimeout = 5 * time.Second
-	c := must(clientv3.New(config))
+	c := must.Value(clientv3.New(config))
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
 	defer cancel()
@@ -150,7 +138,7 @@ func main() {
 		progress(ctx, c, *prefix)
 		many(ctx, c, *prefix)
 		compaction(ctx, c, *prefix)
-		must(c.Delete(ctx, *prefix, clientv3.WithPrefix()))
+		must.Value(c.Delete(ctx, *prefix, clientv3.WithPrefix()))
 	}
 	fmt.Println("PASS")
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"bonsai/clients/must"
 )
 
 // history writes what clients asked and were told as JSON lines, in the order of time; common/sim/README.md
@@ -32,7 +34,7 @@ type event struct {
 
 func newHistory(path string) *history {
 	f, err := os.Create(path)
-	check(err == nil, "%v", err)
+	must.Check(err == nil, "%v", err)
 	return &history{file: f, w: bufio.NewWriter(f), start: time.Now(), counts: map[string]int{}}
 }
 
@@ -47,14 +49,14 @@ func (h *history) line(process int, kind, f, key string, value any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	text, err := json.Marshal(event{h.index, int64(time.Since(h.start)), process, kind, f, key, value})
-	check(err == nil, "%v", err)
+	must.Check(err == nil, "%v", err)
 	h.index++
 	h.counts[kind]++
 	h.w.Write(append(text, '\n'))
 }
 
 func (h *history) close() {
-	check(h.w.Flush() == nil && h.file.Close() == nil, "the history cannot be written")
+	must.Check(h.w.Flush() == nil && h.file.Close() == nil, "the history cannot be written")
 }
 
 // A client is one process after another: after an unknown outcome it goes on as a new one.

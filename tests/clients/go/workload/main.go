@@ -13,21 +13,16 @@ import (
 	"flag"
 	"fmt"
 	"math/rand"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"bonsai/clients/dial"
+	"bonsai/clients/must"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
-
-func check(ok bool, format string, args ...any) {
-	if !ok {
-		fmt.Fprintf(os.Stderr, "FAIL: "+format+"\n", args...)
-		os.Exit(1)
-	}
-}
 
 const timeout = 2 * time.Second
 
@@ -79,7 +74,7 @@ func (w *worker) appendStep() {
 				revs[string(kv.Key)] = kv.ModRevision
 				for _, word := range strings.Fields(string(kv.Value)) {
 					n, err := strconv.Atoi(word)
-					check(err == nil, "%v", err)
+					must.Check(err == nil, "%v", err)
 					now[string(kv.Key)] = append(now[string(kv.Key)], n)
 				}
 			}
@@ -145,7 +140,7 @@ func (w *worker) setStep() {
 		list := []int{}
 		for _, kv := range r.Kvs {
 			n, err := strconv.Atoi(strings.TrimPrefix(string(kv.Key), w.prefix))
-			check(err == nil, "%v", err)
+			must.Check(err == nil, "%v", err)
 			list = append(list, n)
 		}
 		return list, nil
@@ -168,7 +163,7 @@ func (w *worker) bankStep() {
 			all := map[string]int{}
 			for _, kv := range r.Kvs {
 				all[string(kv.Key)], err = strconv.Atoi(string(kv.Value))
-				check(err == nil, "%v", err)
+				must.Check(err == nil, "%v", err)
 			}
 			return map[string]any{"accounts": all, "rev": r.Header.Revision}, nil
 		})
@@ -210,7 +205,7 @@ func openBank(c *clientv3.Client, h *history, prefix string) {
 		if err == nil {
 			break
 		}
-		check(time.Now().Before(end), "%v", err)
+		must.Check(time.Now().Before(end), "%v", err)
 	}
 	h.line(-1, "info", "config", "", map[string]any{"total": total})
 }
@@ -230,12 +225,12 @@ func main() {
 	steps := map[string]func(*worker){"append": (*worker).appendStep, "set": (*worker).setStep,
 		"bank": (*worker).bankStep, "watch": (*worker).writeStep, "lock": (*worker).lockStep}
 	step := steps[*kind]
-	check(step != nil, "-kind %s: not known", *kind)
+	must.Check(step != nil, "-kind %s: not known", *kind)
 
 	eps := strings.Split(*endpoints, ",")
-	dial := func(i int) *clientv3.Client { // one member each, so that all are used directly
-		c, err := clientv3.New(clientv3.Config{Endpoints: eps[i%len(eps) : i%len(eps)+1], DialTimeout: timeout})
-		check(err == nil, "%v", err)
+	connect := func(i int) *clientv3.Client { // one member each, so that all are used directly
+		c, err := clientv3.New(dial.Config(eps[i%len(eps):i%len(eps)+1], timeout))
+		must.Check(err == nil, "%v", err)
 		return c
 	}
 	h := newHistory(*path)
@@ -248,11 +243,11 @@ func main() {
 		return unique
 	}
 	if *kind == "bank" {
-		openBank(dial(0), h, *prefix)
+		openBank(connect(0), h, *prefix)
 	}
 	var watchers *watchers
 	if *kind == "watch" {
-		watchers = watchAll(dial, len(eps), h, *prefix)
+		watchers = watchAll(connect, len(eps), h, *prefix)
 	}
 	end := time.Now().Add(time.Duration(*seconds * float64(time.Second)))
 	var wg sync.WaitGroup
@@ -260,7 +255,7 @@ func main() {
 		wg.Add(1)
 		go func(i int) {
 			defer wg.Done()
-			w := &worker{newClient(h), dial(i), rand.New(rand.NewSource(*seed*1000 + int64(i))), *prefix, fresh}
+			w := &worker{newClient(h), connect(i), rand.New(rand.NewSource(*seed*1000 + int64(i))), *prefix, fresh}
 			defer w.c.Close()
 			for time.Now().Before(end) {
 				step(w)
@@ -270,9 +265,9 @@ func main() {
 	}
 	wg.Wait()
 	if watchers != nil {
-		watchers.finish(dial(0))
+		watchers.finish(connect(0))
 	}
 	h.close()
 	fmt.Printf("%s: ok=%d fail=%d info=%d\n", *kind, h.counts["ok"], h.counts["fail"], h.counts["info"])
-	check(h.counts["ok"] > 30, "hardly anything worked")
+	must.Check(h.counts["ok"] > 30, "hardly anything worked")
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"bonsai/clients/must"
+
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -156,7 +158,7 @@ func (ws *watchers) finish(c *clientv3.Client) {
 			ws.last = r.Header.Revision
 			break
 		}
-		check(time.Now().Before(end), "no answer after the writers stopped: %v", err)
+		must.Check(time.Now().Before(end), "no answer after the writers stopped: %v", err)
 	}
 	close(ws.done)
 	all := make(chan struct{})
@@ -164,6 +166,6 @@ func (ws *watchers) finish(c *clientv3.Client) {
 	select {
 	case <-all:
 	case <-time.After(30 * time.Second):
-		check(false, "watchers are not told all up to revision %d", ws.last)
+		must.Check(false, "watchers are not told all up to revision %d", ws.last)
 	}
 }
