@@ -313,7 +313,7 @@ static int next_bucket(struct etcd_import *im, struct etcd_store_job *j, struct 
         return over(im, j, err);
     if (rv != BNS_OK)
         return rv;
-    im->kind = kind_of(name);
+    im->kind = (int)kind_of(name);
     im->seen_keys = im->seen_keys || im->kind == KEYS;
     return etcd_bolt_rows(im->top, &im->rows, err);
 }
