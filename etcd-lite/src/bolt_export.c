@@ -5,7 +5,7 @@
  *   authRoles        name -> Role             authUsers   name -> User
  *   cluster          clusterVersion -> "3.6.0"
  *   key              u64 main, '_', u64 sub, and 't' behind a deletion -> KeyValue
- *   lease            u64 id -> Lease{1: ID, 2: TTL}
+ *   lease            u64 id -> Lease{1: ID, 2: TTL, 3: what is left of it, if the log said so}
  *   members          id in hexadecimal -> JSON   members_removed   the same -> "removed"
  *   meta             consistent_index, term -> u64; confState -> JSON; scheduledCompactRev,
  *                    finishedCompactRev -> a key of `key`; storageVersion -> "3.6.0"
@@ -140,14 +140,18 @@ static int row_key(struct etcd_export *x, struct bns_err *err)
 static int row_lease(struct etcd_export *x, struct bns_err *err)
 {
     int64_t id = sqlite3_column_int64(x->rows, 0), ttl = sqlite3_column_int64(x->rows, 1);
+    struct bns_slice left;
     uint8_t key[8];
     int rv;
 
     bns_put_u64be(key, (uint64_t)id);
+    left = look_up(x, ETCD_BUCKET_LEASES, bns_slice(key, sizeof key));
     bns_buf_clear(&x->text);
     rv = bns_pb_put_i64(&x->text, 1, id);
     if (rv == BNS_OK)
         rv = bns_pb_put_i64(&x->text, 2, ttl);
+    if (rv == BNS_OK && left.len == 8)
+        rv = bns_pb_put_u64(&x->text, 3, bns_get_u64le(left.ptr));
     if (rv != BNS_OK)
         return bns_err_set(err, rv, "no memory for a lease");
     return put(x, bns_slice(key, sizeof key), bns_buf_slice(&x->text), err);

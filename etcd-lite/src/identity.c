@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "restore.h"
+
 #define FORMAT 1u
 #define TEXT_MAX (2048u + ETCD_ROSTER_MAX * (64u + ETCD_URLS_MAX * ETCD_URL_MAX))
 
@@ -75,6 +77,11 @@ static int parse(const char *path, const char *text, struct etcd_identity *out, 
     unsigned format = 0;
     int end = 0;
 
+    if (strcmp(text, ETCD_RESTORE_UNFINISHED) == 0)
+        return bns_err_set(err, BNS_E_CORRUPT,
+                           "%s: a restore into this directory was not finished: remove the "
+                           "directory and restore again",
+                           path);
     if (sscanf(text, "etcd-lite format %u", &format) != 1)
         return bns_err_set(err, BNS_E_CORRUPT,
                            "%s: not an identity file of etcd-lite: is this "

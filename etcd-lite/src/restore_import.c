@@ -211,6 +211,8 @@ static int on_lease(struct etcd_import *im, struct etcd_store_job *j, struct bns
 {
     struct bns_pb_field f = {0};
     int64_t id = 0, ttl = 0;
+    uint64_t left = 0;
+    uint8_t seconds[8];
 
     while (value.len > 0) {
         if (bns_pb_next(&value, &f) != BNS_OK)
@@ -219,13 +221,18 @@ static int on_lease(struct etcd_import *im, struct etcd_store_job *j, struct bns
             id = (int64_t)f.u64;
         else if (f.id == 2 && f.wire == 0)
             ttl = (int64_t)f.u64;
+        else if (f.id == 3 && f.wire == 0)
+            left = f.u64;
     }
     if (key.len != 8 || (uint64_t)id != bns_get_u64be(key.ptr) || id == 0 || ttl < 1 ||
         ttl > ETCD_LEASE_TTL_MAX)
         return bad(err, "a lease is not what its id says");
     BNS_ASSERT(j->leases_count < j->leases_cap);
     j->leases[j->leases_count++] = (struct etcd_lease_row){id, ttl, im->index};
-    return BNS_OK;
+    if (left == 0 || left > (uint64_t)ttl)
+        return BNS_OK; /* it begins with its whole TTL */
+    bns_put_u64le(seconds, left);
+    return push_small(im, j, ETCD_BUCKET_LEASES, key, bns_slice(seconds, sizeof seconds), err);
 }
 
 static int on_meta(struct etcd_import *im, struct bns_slice key, struct bns_slice value,

@@ -4,159 +4,12 @@
  * restored on a disk in memory, opened, and compared. Then: writes during the dump; every byte of
  * the file flipped, and the file cut at every byte, with and without the digest; a power cut, an
  * I/O error, a failed allocation in every call of the restore. */
-#include "kv_snap_world.h"
+#include "bolt_world.h"
 
-#include "base/varint.h"
-#include "bolt_kv.h"
-#include "kv_bucket.h"
-#include "kv_impl.h"
 #include "restore_int.h"
 #include "tests/store_env.h"
 
 #define KV_DIR "/r/kv"
-
-static char big[30000];
-
-/* ---- the source ------------------------------------------------------------------------------ */
-
-struct file { /* what a client has received */
-    struct kvw *k;
-    struct etcd_dump *dump;
-    bool done;
-    int code;
-    uint8_t *bytes;
-    size_t len, room;
-};
-
-static void on_dump(void *arg, int code, struct bns_slice bytes, const char *text)
-{
-    struct file *f = arg;
-
-    f->done = true;
-    f->code = code;
-    if (code != BNS_OK)
-        print_message("dump: %s\n", text);
-    if (code == BNS_OK && bytes.len > 0) {
-        if (f->len + bytes.len > f->room) {
-            f->room = 2 * (f->len + bytes.len);
-            f->bytes = realloc(f->bytes, f->room);
-        }
-        memcpy(f->bytes + f->len, bytes.ptr, bytes.len);
-        f->len += bytes.len;
-    }
-}
-
-static void open_dump(struct bns_env *env, void *arg)
-{
-    const struct bns_raft_conf conf = {.voters = {7}, .voters_count = 1};
-    struct file *f = arg;
-
-    (void)env;
-    assert_int_equal(etcd_dump_open(f->k->kv, &conf, on_dump, f, &f->dump), BNS_OK);
-}
-static void read_dump(struct bns_env *env, void *arg)
-{
-    (void)env;
-    etcd_dump_read(((struct file *)arg)->dump);
-}
-static void close_dump(struct bns_env *env, void *arg)
-{
-    (void)env;
-    etcd_dump_close(((struct file *)arg)->dump);
-}
-
-/* A put in the middle of something; its answer nobody waits for. */
-static void put_now(struct kvw *k, struct kvw_write *w)
-{
-    Etcdserverpb__PutRequest r = put_req("during", "x");
-    struct bns_slice bytes;
-
-    *w = (struct kvw_write){.k = k};
-    assert_int_equal(bns_pb_pack_arena(&r.base, &k->arena, &bytes), BNS_OK);
-    w->e = (struct bns_raft_entry){
-        .index = k->index + 1,
-        .term = k->term,
-        .kind = BNS_RAFT_NORMAL,
-        .data = etcd_internal_encode(bns_alloc_libc(), ++k->id, ETCD_OP_PUT, bytes)};
-    assert_true(bns_world_call(k->w, 0, kvw_do_apply, w));
-}
-
-/* How many of the writes were made before it was complete. */
-static size_t dump(struct kvw *k, struct file *f, size_t writes)
-{
-    struct kvw_write *w = calloc(writes + 1, sizeof *w);
-    size_t n = 0;
-
-    *f = (struct file){.k = k};
-    assert_true(bns_world_call(k->w, 0, open_dump, f));
-    while (!f->done && bns_world_step(k->w)) {
-        if (n < writes && (n == 0 || w[n - 1].applied))
-            put_now(k, &w[n++]);
-    }
-    kvw_settle(k);
-    assert_int_equal(f->code, BNS_OK);
-    while (f->len < etcd_dump_bytes(f->dump) + 32) {
-        f->done = false;
-        assert_true(bns_world_call(k->w, 0, read_dump, f));
-        kvw_settle(k);
-        assert_true(f->done);
-        assert_int_equal(f->code, BNS_OK);
-    }
-    assert_true(bns_world_call(k->w, 0, close_dump, f));
-    kvw_settle(k);
-    for (size_t i = 0; i < n; i++)
-        bns_rcbuf_put(w[i].e.data);
-    free(w);
-    return n;
-}
-
-static void add_users(struct kvw_call *c)
-{
-    struct etcd_kv *kv = c->k->kv;
-    const uint8_t rev[8] = {0, 0, 0, 0, 0, 0, 0, 9}, on = 1;
-    static const char user[] = "\x0a\x04root\x12\x01h\x1a\x04root";
-    static const char role[] = "\x0a\x01r\x12\x05\x08\x02\x12\x01k";
-
-    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_AUTH, BNS_LIT("revision"), bns_slice(rev, 8)),
-                     BNS_OK);
-    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_AUTH, BNS_LIT("enabled"), bns_slice(&on, 1)),
-                     BNS_OK);
-    assert_int_equal(
-        etcd_bucket_put(kv, ETCD_BUCKET_USERS, BNS_LIT("root"), bns_slice(user, sizeof user - 1)),
-        BNS_OK);
-    assert_int_equal(
-        etcd_bucket_put(kv, ETCD_BUCKET_ROLES, BNS_LIT("r"), bns_slice(role, sizeof role - 1)),
-        BNS_OK);
-    assert_int_equal(
-        etcd_bucket_put(kv, ETCD_BUCKET_ALARMS, BNS_LIT("\x08\x07\x10\x01"), bns_slice("", 0)),
-        BNS_OK);
-    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_MEMBERS, BNS_LIT("\0\0\0\0\0\0\0\x07"),
-                                     BNS_LIT("\x08\x07\x12\x01n\x1a\x04http")),
-                     BNS_OK);
-}
-
-/* size: 0 = as small as it can be with something of everything */
-static void fill(struct kvw *k, int size)
-{
-    struct kvw_call c = {.k = k, .fn = add_users};
-    char key[16];
-
-    assert_int_equal(do_grant(k, 5, 100), 0);
-    assert_int_equal(do_grant(k, -5, 200), 0);
-    assert_int_equal(do_put_leased(k, "leased", 5), 0);
-    for (int i = 0; i < 6 + size; i++) {
-        (void)snprintf(key, sizeof key, "k%d", i % (3 + size / 3));
-        (void)do_put(k, key, size > 0 && i % 50 == 7 ? big : key);
-    }
-    assert_true(do_delete(k, "k0", NULL) == 1); /* the compaction stands on this one */
-    assert_int_equal(do_compact(k, etcd_kv_revision(k->kv), true).status, 0);
-    (void)do_put(k, "k0", "again");
-    (void)do_put(k, "gone", "x");
-    assert_true(do_delete(k, "gone", NULL) == 1);
-    (void)do_put(k, "k1", "more");
-    assert_true(kvw_call(&c));
-    (void)do_put(k, "last", "one");
-}
 
 /* ---- a restored directory -------------------------------------------------------------------- */
 
@@ -348,6 +201,8 @@ static void look_inside(struct etcd_kv *kv)
     assert_int_equal(etcd_bucket_get(kv, ETCD_BUCKET_AUTH, BNS_LIT("enabled")).len, 1);
     assert_int_equal(etcd_bucket_get(kv, ETCD_BUCKET_USERS, BNS_LIT("root")).len, 15);
     assert_int_equal(etcd_bucket_get(kv, ETCD_BUCKET_ROLES, BNS_LIT("r")).len, 10);
+    assert_int_equal(etcd_bucket_get(kv, ETCD_BUCKET_LEASES, BNS_LIT("\0\0\0\0\0\0\0\5")).ptr[0],
+                     40);
     assert_null(etcd_bucket_next(kv, ETCD_BUCKET_ALARMS, NULL));
     assert_null(etcd_bucket_next(kv, ETCD_BUCKET_MEMBERS, NULL));
     assert_non_null(etcd_lessor_find(&kv->leases.lessor, -5));
