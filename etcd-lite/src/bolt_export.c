@@ -46,7 +46,7 @@ struct etcd_export {
     sqlite3_stmt *rows; /* of the present part */
     sqlite3_stmt *put, *get;
     size_t part;
-    struct bns_raft_conf conf;
+    struct bns_slice members; /* as they are told from outside */
     struct etcd_meta meta;
     struct bns_buf text;
     struct bns_sha256 *sha;
@@ -92,23 +92,30 @@ static struct bns_slice look_up(struct etcd_export *x, int bucket, struct bns_sl
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
+static int put_small(struct etcd_export *x, int bucket, struct bns_slice key,
+                     struct bns_slice value, struct bns_err *err)
+{
+    int rc;
+
+    sqlite3_bind_int(x->put, 1, bucket);
+    sqlite3_bind_blob(x->put, 2, key.ptr, (int)key.len, SQLITE_STATIC);
+    sqlite3_bind_blob(x->put, 3, value.ptr, (int)value.len, SQLITE_STATIC);
+    rc = sqlite3_step(x->put);
+    sqlite3_reset(x->put);
+    sqlite3_clear_bindings(x->put);
+    return rc == SQLITE_DONE ? BNS_OK : sql_error(x, rc, "sort a small table", err);
+}
+
 /* A row of revision 0: of a small table, or older than those. */
 static int row_copy(struct etcd_export *x, struct bns_err *err)
 {
     struct bns_slice r = blob(x->rows, 0);
     uint32_t key_len = r.len < BUCKET_HEAD ? 0 : bns_get_u32le(r.ptr);
-    int rc;
 
     if (r.len < BUCKET_HEAD || key_len > r.len - BUCKET_HEAD)
         return bns_err_set(err, BNS_E_CORRUPT, "a row of a small table is malformed");
-    sqlite3_bind_int(x->put, 1, r.ptr[4]);
-    sqlite3_bind_blob(x->put, 2, r.ptr + BUCKET_HEAD, (int)key_len, SQLITE_STATIC);
-    sqlite3_bind_blob(x->put, 3, r.ptr + BUCKET_HEAD + key_len,
-                      (int)(r.len - BUCKET_HEAD - key_len), SQLITE_STATIC);
-    rc = sqlite3_step(x->put);
-    sqlite3_reset(x->put);
-    sqlite3_clear_bindings(x->put);
-    return rc == SQLITE_DONE ? BNS_OK : sql_error(x, rc, "sort a small table", err);
+    return put_small(x, r.ptr[4], bns_slice(r.ptr + BUCKET_HEAD, key_len),
+                     bns_slice_skip(r, BUCKET_HEAD + key_len), err);
 }
 
 static int row_same(struct etcd_export *x, struct bns_err *err)
@@ -157,6 +164,56 @@ static int row_lease(struct etcd_export *x, struct bns_err *err)
     return put(x, bns_slice(key, sizeof key), bns_buf_slice(&x->text), err);
 }
 
+/* ---- who the members are, when no entry of the log has said so ------------------------------ */
+
+static bool is_learner(struct bns_slice member)
+{
+    struct bns_pb_field f = {0};
+    bool out = false;
+
+    while (member.len > 0 && bns_pb_next(&member, &f) == BNS_OK) {
+        if (f.id == 5)
+            out = f.u64 != 0;
+    }
+    return out;
+}
+
+/* The next of x->members; false at the end. */
+static bool next_member(struct bns_slice *rest, struct bns_slice *member, uint64_t *id)
+{
+    struct bns_pb_field f = {0}, g = {0};
+    struct bns_slice m;
+
+    if (rest->len == 0 || bns_pb_next(rest, &f) != BNS_OK || f.id != 2 || f.wire != 2)
+        return false;
+    *member = m = f.bytes;
+    *id = 0;
+    while (m.len > 0 && bns_pb_next(&m, &g) == BNS_OK) {
+        if (g.id == 1)
+            *id = g.u64;
+    }
+    return true;
+}
+
+/* Behind the copy of the small tables: those of the flags, when there are none. */
+static int all_members(struct etcd_export *x, struct bns_err *err)
+{
+    struct bns_slice rest = x->members, member;
+    sqlite3_stmt *any = NULL;
+    uint8_t key[8];
+    uint64_t id;
+    int rv = prepare(x, "SELECT 1 FROM b WHERE bucket = 5", &any, err);
+    bool known = rv == BNS_OK && sqlite3_step(any) == SQLITE_ROW;
+
+    sqlite3_finalize(any);
+    while (rv == BNS_OK && !known && next_member(&rest, &member, &id)) {
+        bns_put_u64be(key, id);
+        rv = put_small(x, ETCD_BUCKET_MEMBERS, bns_slice(key, sizeof key), member, err);
+    }
+    return rv;
+}
+_Static_assert(ETCD_BUCKET_MEMBERS == 5, "as in the query");
+
 /* ---- members, as JSON ----------------------------------------------------------------------- */
 
 /* As Go's encoder does: what could end a script element or a string is escaped. */
@@ -203,18 +260,6 @@ static struct bns_slice bytes_field(struct bns_slice msg, uint32_t field)
     while (msg.len > 0 && bns_pb_next(&msg, &f) == BNS_OK) {
         if (f.id == field && f.wire == 2)
             out = f.bytes;
-    }
-    return out;
-}
-
-static bool is_learner(struct bns_slice member)
-{
-    struct bns_pb_field f = {0};
-    bool out = false;
-
-    while (member.len > 0 && bns_pb_next(&member, &f) == BNS_OK) {
-        if (f.id == 5)
-            out = f.u64 != 0;
     }
     return out;
 }
@@ -309,12 +354,29 @@ static int json_ids(struct bns_buf *b, const char *name, const uint64_t *ids, si
     return rv == BNS_OK && count > 0 ? bns_buf_str(b, "],") : rv;
 }
 
+/* Without an entry that changed it: all that are no learners. */
+static void conf_of(const struct etcd_export *x, struct bns_raft_conf *out)
+{
+    struct bns_slice rest = x->members, member;
+    uint64_t id;
+
+    *out = x->meta.conf;
+    if (out->voters_count > 0)
+        return;
+    while (out->voters_count < BNS_RAFT_PEERS_MAX && next_member(&rest, &member, &id)) {
+        if (!is_learner(member))
+            out->voters[out->voters_count++] = id;
+    }
+}
+
 static int put_conf(struct etcd_export *x, struct bns_err *err)
 {
-    const struct bns_raft_conf *c = x->meta.conf.voters_count > 0 ? &x->meta.conf : &x->conf;
+    struct bns_raft_conf conf;
+    const struct bns_raft_conf *c = &conf;
     struct bns_buf *b = &x->text;
     int rv;
 
+    conf_of(x, &conf);
     bns_buf_clear(b);
     rv = bns_buf_byte(b, '{');
     if (rv == BNS_OK)
@@ -371,6 +433,7 @@ struct part {
 
 static const struct part parts[] = {
     {NULL, "SELECT kv FROM rev WHERE main = 0 AND sub >= 65536", 0, row_copy, NULL, false},
+    {NULL, NULL, 0, NULL, all_members, false},
     {"alarm", SMALL, ETCD_BUCKET_ALARMS, row_alarm, NULL, true},
     {"auth", NULL, 0, NULL, all_auth, true},
     {"authRoles", SMALL, ETCD_BUCKET_ROLES, row_same, NULL, true},
@@ -388,7 +451,7 @@ static const struct part parts[] = {
 _Static_assert(ETCD_BUCKET_SUB == 65536, "as in the first query");
 
 int etcd_export_new(struct bns_vfs *vfs, const struct bns_alloc *alloc, const char *path,
-                    sqlite3 *db, const struct bns_raft_conf *conf, struct etcd_export **out,
+                    sqlite3 *db, struct bns_slice members, struct etcd_export **out,
                     struct bns_err *err)
 {
     struct etcd_export *x = bns_alloc_zero(alloc, sizeof *x);
@@ -399,7 +462,7 @@ int etcd_export_new(struct bns_vfs *vfs, const struct bns_alloc *alloc, const ch
     x->vfs = vfs;
     x->alloc = alloc;
     x->db = db;
-    x->conf = *conf;
+    x->members = members;
     bns_buf_init(&x->text, alloc, TEXT_MAX);
     BNS_ASSERT(strlen(path) < sizeof x->path);
     memcpy(x->path, path, strlen(path) + 1);

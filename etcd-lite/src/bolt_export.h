@@ -11,7 +11,6 @@
 #ifndef ETCD_BOLT_EXPORT_H
 #define ETCD_BOLT_EXPORT_H
 
-#include "proto/raft.h"
 #include "revstore.h"
 
 #include <sqlite3.h>
@@ -20,10 +19,10 @@
 
 struct etcd_export;
 
-/* Makes the file `path`. db: the copy, borrowed until the export is finished; conf: who votes, for
- * when the copy does not say. */
+/* Makes the file `path`. db: the copy; members: Member messages, each in a field 2, for when the
+ * copy does not say who they are. Both are borrowed until the export is finished. */
 BNS_MUST_CHECK int etcd_export_new(struct bns_vfs *vfs, const struct bns_alloc *alloc,
-                                   const char *path, sqlite3 *db, const struct bns_raft_conf *conf,
+                                   const char *path, sqlite3 *db, struct bns_slice members,
                                    struct etcd_export **out, struct bns_err *err);
 /* Some rows more; *finished: the file is complete, and db is not needed any more. */
 BNS_MUST_CHECK int etcd_export_step(struct etcd_export *x, bool *finished, struct bns_err *err);

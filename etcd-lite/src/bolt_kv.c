@@ -10,16 +10,24 @@
 
 #include "kv_impl.h"
 
+#define MEMBERS_BYTES_MAX (1024u * 1024)
+
 struct etcd_dump {
     struct etcd_store_job job;
     struct etcd_kv *kv;
     etcd_dump_done *done;
     void *arg;
-    struct bns_raft_conf conf;
+    struct bns_buf members;
     uint64_t bytes;
     bool busy, closing;
     uint8_t chunk[ETCD_DUMP_CHUNK];
 };
+
+static void dump_free(struct etcd_dump *d)
+{
+    bns_buf_free(&d->members);
+    bns_free(d->kv->alloc, d);
+}
 
 static void closed(struct etcd_store_job *j)
 {
@@ -28,7 +36,7 @@ static void closed(struct etcd_store_job *j)
 
     if (!etcd_kv_job_over(kv, j))
         j->code = BNS_E_OFF; /* freed in either case */
-    bns_free(kv->alloc, d);
+    dump_free(d);
 }
 
 static void close_now(struct etcd_dump *d)
@@ -36,7 +44,7 @@ static void close_now(struct etcd_dump *d)
     struct etcd_backup *b = d->job.backup;
 
     if (b == NULL) {
-        bns_free(d->kv->alloc, d);
+        dump_free(d);
         return;
     }
     d->job = (struct etcd_store_job){.kind = ETCD_STORE_BACKUP_CLOSE, .done = closed, .backup = b};
@@ -84,8 +92,8 @@ static void stepped(struct etcd_store_job *j)
     d->done(d->arg, j->code, bytes, j->code == BNS_OK ? "" : j->err.text);
 }
 
-int etcd_dump_open(struct etcd_kv *kv, const struct bns_raft_conf *conf, etcd_dump_done *done,
-                   void *arg, struct etcd_dump **out)
+int etcd_dump_open(struct etcd_kv *kv, struct bns_slice members, etcd_dump_done *done, void *arg,
+                   struct etcd_dump **out)
 {
     struct etcd_dump *d = bns_alloc_zero(kv->alloc, sizeof *d);
 
@@ -95,8 +103,12 @@ int etcd_dump_open(struct etcd_kv *kv, const struct bns_raft_conf *conf, etcd_du
     d->done = done;
     d->arg = arg;
     d->job.done = stepped;
-    d->conf = *conf;
-    d->job.conf = &d->conf;
+    bns_buf_init(&d->members, kv->alloc, MEMBERS_BYTES_MAX);
+    if (bns_buf_add(&d->members, members.ptr, members.len) != BNS_OK) {
+        dump_free(d);
+        return BNS_E_NOMEM;
+    }
+    d->job.members = bns_buf_slice(&d->members);
     *out = d;
     submit(d, ETCD_STORE_BACKUP_OPEN);
     return BNS_OK;

@@ -18,8 +18,9 @@ struct etcd_dump;
 
 typedef void etcd_dump_done(void *arg, int code, struct bns_slice bytes, const char *text);
 
-/* conf: who votes, for as long as the log has not said so. BNS_E_NOMEM. */
-BNS_MUST_CHECK int etcd_dump_open(struct etcd_kv *kv, const struct bns_raft_conf *conf,
+/* members: Member messages, each in a field 2 (copied), for as long as the log has not said who
+ * they are. BNS_E_NOMEM. */
+BNS_MUST_CHECK int etcd_dump_open(struct etcd_kv *kv, struct bns_slice members,
                                   etcd_dump_done *done, void *arg, struct etcd_dump **out);
 uint64_t etcd_dump_bytes(const struct etcd_dump *d); /* of the file, once done has run */
 /* The next bytes, at most ETCD_DUMP_CHUNK; behind the last the SHA-256 of all. One at a time. */

@@ -93,7 +93,7 @@ struct etcd_store_job {
     int64_t after_main;
     uint32_t after_sub;
     struct etcd_backup *backup;
-    const struct bns_raft_conf *conf; /* BACKUP_BOLT: who votes, when the store does not say */
+    struct bns_slice members; /* BACKUP_BOLT: who they are, when the store does not say */
     uint64_t off, bytes;
     struct bns_slice data;
     uint8_t *buf;

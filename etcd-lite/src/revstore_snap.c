@@ -130,7 +130,7 @@ static int bolt_begin(struct etcd_store *s, struct etcd_store_job *j)
     if (rv == BNS_OK)
         rv = etcd_store_db_open(s, b->name, &b->db, &j->err);
     if (rv == BNS_OK)
-        rv = etcd_export_new(s->vfs, s->alloc, path, b->db, j->conf, &b->bolt, &j->err);
+        rv = etcd_export_new(s->vfs, s->alloc, path, b->db, j->members, &b->bolt, &j->err);
     return rv;
 }
 

@@ -109,24 +109,26 @@ static void dumped(void *arg, int code, struct bns_slice bytes, const char *text
     }
 }
 
-static void conf_now(const struct etcd_server *s, struct bns_raft_conf *out)
+static int open_dump(struct snap_call *c)
 {
-    struct etcd_roster r;
+    struct etcd_server *s = c->s;
+    struct etcd_roster roster;
+    struct bns_buf members;
+    int rv = BNS_OK;
 
-    etcd_roster_read(s, &r);
-    *out = (struct bns_raft_conf){0};
-    for (size_t i = 0; i < r.count; i++) {
-        if (r.member[i].learner)
-            out->learners[out->learners_count++] = r.member[i].id;
-        else
-            out->voters[out->voters_count++] = r.member[i].id;
-    }
+    etcd_roster_read(s, &roster);
+    bns_buf_init(&members, s->env->alloc, 1024 * 1024);
+    for (size_t i = 0; rv == BNS_OK && i < roster.count; i++)
+        rv = etcd_roster_put_one(s, 2, &roster.member[i], &members);
+    if (rv == BNS_OK)
+        rv = etcd_dump_open(s->kv, bns_buf_slice(&members), dumped, c, &c->dump);
+    bns_buf_free(&members);
+    return rv;
 }
 
 static void on_message(struct bns_grpc_call *call, struct bns_slice msg)
 {
     struct etcd_server *s = bns_grpc_arg(call);
-    struct bns_raft_conf conf;
     struct snap_call *c;
 
     if (etcd_decode(call, &etcdserverpb__snapshot_request__descriptor, msg) == NULL)
@@ -136,14 +138,15 @@ static void on_message(struct bns_grpc_call *call, struct bns_slice msg)
         return;
     }
     c = s->snapshots_count >= CALLS_MAX ? NULL : bns_alloc_zero(s->env->alloc, sizeof *c);
-    conf_now(s, &conf);
-    if (c == NULL || etcd_dump_open(s->kv, &conf, dumped, c, &c->dump) != BNS_OK) {
+    if (c != NULL) {
+        c->s = s;
+        c->call = call;
+    }
+    if (c == NULL || open_dump(c) != BNS_OK) {
         bns_free(s->env->alloc, c);
         bns_grpc_finish(call, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_BUSY, NULL, 0);
         return;
     }
-    c->s = s;
-    c->call = call;
     bns_list_push(&s->snapshots, &c->node);
     s->snapshots_count++;
     bns_grpc_set_ctx(call, c);

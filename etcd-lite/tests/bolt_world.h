@@ -40,11 +40,11 @@ HELPER void on_dump(void *arg, int code, struct bns_slice bytes, const char *tex
 
 HELPER void open_dump(struct bns_env *env, void *arg)
 {
-    const struct bns_raft_conf conf = {.voters = {7}, .voters_count = 1};
+    const struct bns_slice members = BNS_LIT("\x12\x02\x08\x07");
     struct file *f = arg;
 
     (void)env;
-    assert_int_equal(etcd_dump_open(f->k->kv, &conf, on_dump, f, &f->dump), BNS_OK);
+    assert_int_equal(etcd_dump_open(f->k->kv, members, on_dump, f, &f->dump), BNS_OK);
 }
 HELPER void read_dump(struct bns_env *env, void *arg)
 {
