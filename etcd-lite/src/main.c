@@ -8,12 +8,14 @@
 #include "join.h"
 #include "restore.h"
 #include "server.h"
+#include "store/vfs_ram.h"
 
 struct app {
     struct etcd_options opt;
     struct etcd_server *server;
     struct etcd_join *join;
     struct bns_daemon *daemon;
+    struct bns_vfs *ram; /* --storage memory */
 };
 
 static void serving(void *arg)
@@ -72,6 +74,12 @@ static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
     struct etcd_identity is;
 
     a->daemon = d;
+    if (a->opt.memory) {
+        a->ram = bns_vfs_ram(bns_alloc_libc(), 0);
+        if (a->ram == NULL)
+            return bns_err_set(err, BNS_E_NOMEM, "out of memory");
+        env->vfs = a->ram;
+    }
     if (a->opt.joins && etcd_identity_read(env->vfs, a->opt.data_dir, &is, err) == BNS_E_NOTFOUND)
         return etcd_join(env, &a->opt, joined, a, &a->join, err);
     return serve(a, NULL, err);
@@ -99,8 +107,10 @@ static void stop(struct bns_daemon *d, void *arg)
 {
     struct app *a = arg;
 
-    if (!bns_daemon_cut(d))
-        etcd_server_free(a->server);
+    if (bns_daemon_cut(d))
+        return;
+    etcd_server_free(a->server);
+    bns_vfs_ram_free(a->ram);
 }
 
 static bool reload(struct bns_daemon *d, void *arg)
@@ -155,7 +165,7 @@ int main(int argc, char **argv)
         return etcd_cli_main(strcmp(called, "etcdctl") == 0 ? called : "etcd-lite", argc, argv);
     bns_arena_init(&arena, bns_alloc_libc(), 1024 * 1024);
     if (etcd_options_read(&a.opt, &arena, argc, argv, environ, &code) == ETCD_RUN) {
-        cfg.data_dir = a.opt.data_dir;
+        cfg.data_dir = a.opt.memory ? NULL : a.opt.data_dir;
         cfg.ports_file = a.opt.ports_file;
         cfg.log_format = strcmp(a.opt.log_format, "json") == 0 ? BNS_LOG_JSON : BNS_LOG_LOGFMT;
         if (log_level(a.opt.log_level, &cfg.log_level) == BNS_OK) {

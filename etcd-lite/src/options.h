@@ -28,6 +28,8 @@ struct etcd_options {
     uint64_t auth_token_ttl_s; /* derived from it, too */
     uint64_t bcrypt_cost;
     bool unsafe_no_fsync, insecure;
+    const char *storage;    /* "disk" or "memory" */
+    bool memory;            /* derived: nothing is written to the disk */
     const char *quota_text; /* 0 = default, negative = off */
     const char *compaction_mode, *compaction_retention;
     uint64_t corrupt_check_ns;      /* between two comparisons of all members' data; 0 = off */

@@ -5,9 +5,13 @@
 
 #include "options.h"
 
+#define MEMORY_SEGMENT (2u * 1024 * 1024) /* of the log: what is kept of it takes memory */
+
 size_t etcd_maint_flags(struct etcd_options *o, struct bns_cli_flag *out)
 {
     const struct bns_cli_flag flags[] = {
+        {"storage", 0, BNS_VALUE_STR, &o->storage, "disk; memory: nothing is kept, for tests",
+         NULL},
         {"quota-backend-bytes", 0, BNS_VALUE_STR, &o->quota_text, "0 = 2 GiB, negative = no quota",
          NULL},
         {"auto-compaction-mode", 0, BNS_VALUE_STR, &o->compaction_mode, "periodic or revision",
@@ -40,6 +44,12 @@ int etcd_maint_derive(struct etcd_options *o, struct bns_err *err)
     char *end = NULL;
     long long quota;
 
+    o->memory = o->storage != NULL && strcmp(o->storage, "memory") == 0;
+    if (o->storage != NULL && !o->memory && strcmp(o->storage, "disk") != 0)
+        return bns_err_set(err, BNS_E_INVALID, "--storage \"%s\" is neither disk nor memory",
+                           o->storage);
+    if (o->memory)
+        o->segment_bytes = MEMORY_SEGMENT;
     if (o->quota_text != NULL) {
         errno = 0;
         quota = strtoll(o->quota_text, &end, 10);

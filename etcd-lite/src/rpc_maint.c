@@ -258,6 +258,10 @@ static void warn_all(struct etcd_server *s)
         BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd",
                 "quota-backend-bytes is larger than the 8 GiB that are recommended",
                 BNS_U64("bytes", quota));
+    if (s->opt->memory)
+        BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd",
+                "UNSAFE: --storage memory: all data is lost when this process ends, and a member "
+                "that has ended cannot come back under its id; for tests only");
     if (s->opt->unsafe_no_fsync)
         BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd",
                 "UNSAFE: --unsafe-no-fsync: acknowledged data is lost when the machine stops; for "

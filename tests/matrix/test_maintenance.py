@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sqlite3
+import time
 import urllib.error
 
 import h2raw as h2
@@ -308,3 +309,34 @@ def test_metrics_have_etcds_names():
             assert "\n" + name in text, name
         assert c.nodes[0].metric("etcd_network_client_grpc_received_bytes_total") > 0
         assert c.nodes[0].metric("etcd_disk_wal_fsync_duration_seconds_count") > 0
+
+
+def test_storage_in_memory():
+    need("etcdctl", "the real client")
+    with Cluster(1, flags=["--storage=memory"]) as c:
+        n = c.nodes[0]
+        for i in range(50):
+            c.ctl("put", f"k{i}", "v" * 1000)
+        c.ctl("compact", "40", "--physical")
+        c.ctl("defrag")
+        assert len(c.ctl("get", "k", "--prefix", "--keys-only").split()) == 50
+        assert not os.path.exists(n.dir)
+        with open(n.log) as f:
+            assert "UNSAFE: --storage memory" in f.read()
+        best = 1e9
+        for _ in range(10):
+            assert n.stop() == 0
+            begin = time.perf_counter()
+            n.start()
+            wait_for("ready", lambda: n.healthy(), seconds=10)
+            best = min(best, time.perf_counter() - begin)
+        print(f"start to healthy {best * 1000:.1f} ms, {n.rss_kib()} KiB")
+        assert best < 0.5
+        assert c.ctl("get", "k", "--prefix") == ""
+    with Cluster(3, flags=["--storage=memory"]) as c:
+        for i in range(60):
+            c.ctl("put", f"k{i}", "1", endpoint=c.nodes[i % 3].endpoint)
+        for n in c.nodes:
+            wait_for("each has all of it", lambda: len(c.ctl(
+                "get", "k", "--prefix", "--keys-only", "--consistency=s",
+                endpoint=n.endpoint).split()) == 60)
