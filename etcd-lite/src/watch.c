@@ -22,6 +22,7 @@
 #define RECENT_BYTES (UINT64_C(4) << 20)
 #define BATCH_BYTES (512u * 1024)
 #define QUEUE_BYTES (1024u * 1024)
+#define QUEUE_ALL_BYTES (UINT64_C(64) << 20)
 
 #define TEXT_NO_MEMORY "etcdserver: too many requests"
 #define TEXT_COMPACTED "etcdserver: mvcc: required revision has been compacted"
@@ -42,6 +43,8 @@ static void set_limits(struct etcd_watch_hub *h)
         h->cfg.batch_bytes = BATCH_BYTES;
     if (h->cfg.queue_bytes == 0)
         h->cfg.queue_bytes = QUEUE_BYTES;
+    if (h->cfg.queue_all_bytes == 0)
+        h->cfg.queue_all_bytes = QUEUE_ALL_BYTES;
     h->recent.bytes_max = h->cfg.recent_bytes == 0 ? RECENT_BYTES : h->cfg.recent_bytes;
 }
 
@@ -66,6 +69,7 @@ int etcd_watch_hub_new(struct etcd_kv *kv)
     h->pump.fn = etcd_watch_pump;
     bns_timer_init(&h->retry, etcd_watch_retry, h);
     bns_timer_init(&h->progress, on_progress, h);
+    bns_timer_init(&h->tight, etcd_watch_tight, h);
     kv->watch = h;
     return BNS_OK;
 }
@@ -125,6 +129,7 @@ void etcd_watch_stop(struct etcd_kv *kv)
 
     bns_timer_stop(kv->env, &h->retry);
     bns_timer_stop(kv->env, &h->progress);
+    bns_timer_stop(kv->env, &h->tight);
 }
 
 void etcd_watch_kick(struct etcd_watch_hub *h)

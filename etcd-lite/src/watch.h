@@ -13,9 +13,9 @@
  *
  * Thread:   the loop.
  * Memory:   a watch costs about 200 bytes. A stream that is not read costs what it has queued, at
- *           most about 1 MiB and one batch (64 KiB when 64 MiB are queued in all); its watches keep
- *           their next revision and read what they missed from the store when the transport is
- *           writable again.
+ *           most about 1 MiB and one batch (its share when 64 MiB are queued in all); its watches
+ *           keep their next revision and read what they missed from the store when the transport
+ *           is writable again.
  * Errors:   a stream that cannot go on (no memory for an answer) is ended through `fail`.
  */
 #ifndef ETCD_WATCH_H
@@ -51,6 +51,7 @@ struct etcd_watch_config {
     uint64_t progress_ns;           /* between two progress notices; 0 = 10 minutes */
     size_t fragment_bytes;          /* from here on responses are split; 0 = 2 MiB */
     size_t queue_bytes;             /* on a stream before its watches wait; 0 = 1 MiB */
+    uint64_t queue_all_bytes;       /* on all streams before each may have its share; 0 = 64 MiB */
     uint64_t recent_bytes;          /* rows kept in memory; 0 = 4 MiB */
     size_t batch_bytes;             /* read for one watch at a time; 0 = 512 KiB */
 };

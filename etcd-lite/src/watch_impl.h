@@ -149,7 +149,7 @@ struct etcd_watch_hub {
     struct bns_list due;           /* watches with progress notices, by time */
     struct bns_task pump;          /* no timer: those are a millisecond late */
     bool posted;
-    struct bns_timer retry, progress;
+    struct bns_timer retry, progress, tight;
     size_t work; /* done in this turn */
     bool pumping;
     size_t watches, behind, streams_count;
@@ -200,5 +200,6 @@ struct etcd_watch_note { /* a response without events */
 /* False: the stream has been failed. */
 bool etcd_watch_send_note(struct etcd_watch_stream *s, const struct etcd_watch_note *n);
 bool etcd_watch_blocked(struct etcd_watch_stream *s); /* looks how much is queued */
+void etcd_watch_tight(void *arg);
 
 #endif

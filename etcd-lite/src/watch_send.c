@@ -14,8 +14,8 @@ enum { TAG_HEADER = 0x0a, TAG_ID = 0x10, TAG_CREATED = 0x18, TAG_CANCELED = 0x20
 enum { TAG_COMPACT = 0x28, TAG_REASON = 0x32, TAG_FRAGMENT = 0x38, TAG_EVENT = 0x5a };
 enum { TAG_TYPE = 0x08, TAG_KV = 0x12, TAG_PREV = 0x1a, TAG_MOD = 0x18 };
 
-#define QUEUED_ALL (UINT64_C(64) << 20) /* on all streams; from then on a stream may queue: */
-#define QUEUE_TIGHT (64u * 1024)        /* as much as makes gRPC say later that it is writable */
+#define QUEUE_TIGHT (64u * 1024) /* as much as makes gRPC say later that it is writable */
+#define TIGHT_NS (25 * BNS_MS)
 #define NOTE_MAX (ETCD_WATCH_HEAD_MAX + 256)
 #define PIECE_MAX 64u   /* bytes around the buffers of one event: tags, lengths, a revision */
 #define INLINE_MAX 512u /* a shorter KeyValue is copied, a longer one becomes a slice */
@@ -56,18 +56,44 @@ struct bns_slice etcd_watch_head(struct etcd_watch_hub *h)
     return bns_slice(h->head, h->head_len);
 }
 
-/* Looks how much the transport has queued. */
+/* Looks how much the transport has queued. When all streams together have queued too much, each may
+ * have its share of the bound, however many they are; one that has queued nothing always goes on,
+ * so a client that reads is served. The transport does not tell when so little has been taken:
+ * those are looked at again by a timer. */
 bool etcd_watch_blocked(struct etcd_watch_stream *s)
 {
     struct etcd_watch_hub *h = s->hub;
     size_t queued = s->out->queued(s->arg);
     size_t max = h->cfg.queue_bytes;
+    bool tight;
 
     h->queued += queued - s->queued;
     s->queued = queued;
-    if (h->queued > QUEUED_ALL && max > QUEUE_TIGHT)
+    tight = h->queued > h->cfg.queue_all_bytes;
+    if (tight && max > QUEUE_TIGHT)
         max = QUEUE_TIGHT;
-    return queued >= max;
+    if (tight && max > h->cfg.queue_all_bytes / h->streams_count)
+        max = (size_t)(h->cfg.queue_all_bytes / h->streams_count) + 1;
+    if (queued < max)
+        return false;
+    if (queued < QUEUE_TIGHT && h->tight.node.pos == 0 && !h->kv->stopping)
+        bns_timer_start(h->kv->env, &h->tight, bns_now_ns(h->kv->env) + TIGHT_NS);
+    return true;
+}
+
+void etcd_watch_tight(void *arg)
+{
+    struct etcd_watch_hub *h = arg;
+
+    BNS_LIST_EACH(n, &h->streams)
+    {
+        struct etcd_watch_stream *s = BNS_CONTAINER(n, struct etcd_watch_stream, node);
+
+        if (bns_list_empty(&s->blocked) || etcd_watch_blocked(s))
+            continue;
+        bns_list_splice(&h->queue, &s->blocked);
+        etcd_watch_kick(h);
+    }
 }
 
 bool etcd_watch_send_note(struct etcd_watch_stream *s, const struct etcd_watch_note *n)

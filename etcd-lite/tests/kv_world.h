@@ -41,6 +41,7 @@ struct kvw {
     uint64_t arm_n; /* the next start plants `arm` in its n-th VFS call */
     enum bns_vfs_mem_fault arm;
     bool fired;
+    uint64_t settle_ns;
     int died_code; /* of the last death by fatal */
     char died_text[128];
 };
@@ -100,9 +101,16 @@ HELPER void kvw_died(unsigned id, int code, const char *text, void *arg)
     k->kv = NULL;
 }
 
-/* Runs until nothing is left to do. */
+/* Runs until nothing is left to do; or for so long, when a timer is to go on for ever. */
 HELPER void kvw_settle(struct kvw *k)
 {
+    if (k->settle_ns > 0) {
+        uint64_t end = bns_world_now(k->w) + k->settle_ns;
+
+        while (bns_world_now(k->w) < end && bns_world_step(k->w)) {
+        }
+        return;
+    }
     while (bns_world_step(k->w)) {
     }
 }

@@ -113,6 +113,54 @@ static void who_does_not_read_costs_little_and_gets_all(void **state)
     assert_true(bns_test_heap_in_use(heap) < before + 4 * 1024 * 1024);
 }
 
+/* Many that do not read: each is held to its share of what all may queue. When they read again, in
+ * small bites of which the transport tells nothing, all of them get everything. */
+static void many_who_do_not_read_share_one_bound(void **state)
+{
+    enum { MANY = 32, PUTS = 120 };
+    static struct sink many[MANY];
+    static int64_t next[MANY];
+    const struct etcd_watch_config cfg = {.queue_all_bytes = 256 * 1024};
+    size_t queued = 0;
+    bool all = false;
+
+    (void)state;
+    configure(&cfg);
+    world.settle_ns = 100 * BNS_MS; /* who waits for its share is looked at again and again */
+    for (int i = 0; i < MANY; i++) {
+        sink_open(&many[i], &world);
+        do_watch(&many[i], "key", "kez", 0);
+        many[i].hold = true;
+        many[i].low = 64 * 1024; /* as gRPC */
+        many[i].next = 1;
+        next[i] = 2;
+    }
+    for (int i = 0; i < PUTS; i++)
+        put_big(i, 1024);
+    for (int i = 0; i < MANY; i++)
+        queued += many[i].queued_max;
+    print_message("  %zu KiB queued on %d streams\n", queued / 1024, MANY);
+    assert_true(queued > 256 * 1024);
+    assert_true(queued < 256 * 1024 + MANY * 20 * 1024);
+    for (int round = 0; !all; round++) {
+        assert_true(round < 10 * PUTS);
+        all = true;
+        for (int i = 0; i < MANY; i++) {
+            sink_call(&many[i], sink_do_read, NULL);
+            for (; many[i].next < many[i].count; many[i].next++) {
+                const Etcdserverpb__WatchResponse *m = many[i].got[many[i].next];
+
+                for (size_t k = 0; k < m->n_events; k++)
+                    assert_int_equal(m->events[k]->kv->mod_revision, next[i]++);
+            }
+            all = all && next[i] == 2 + PUTS;
+        }
+    }
+    for (int i = 0; i < MANY; i++)
+        sink_close(&many[i]);
+    world.settle_ns = 0;
+}
+
 /* One revision: more rows than the ring of recent ones holds, and many slices of a scan. */
 static void a_large_revision_stays_whole(void **state)
 {
@@ -345,6 +393,7 @@ static void one_scan_for_many_is_shared_out_over_turns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(many_who_do_not_read_share_one_bound, up, down),
         cmocka_unit_test_setup_teardown(who_does_not_read_costs_little_and_gets_all, up, down),
         cmocka_unit_test_setup_teardown(a_large_revision_stays_whole, up, down),
         cmocka_unit_test_setup_teardown(fragments_are_what_was_asked_for, up, down),
