@@ -50,6 +50,8 @@ BNS_MUST_CHECK int bns_http_server_new(struct bns_env *env, const struct bns_htt
 /* The array is borrowed for the server's life; may be called several times. BNS_E_NOMEM. */
 BNS_MUST_CHECK int bns_http_server_routes(struct bns_http_server *s,
                                           const struct bns_http_route *routes, size_t n);
+/* At most BNS_HTTP_LISTENERS_MAX times. */
+#define BNS_HTTP_LISTENERS_MAX 4
 BNS_MUST_CHECK int bns_http_server_listen(struct bns_http_server *s, const char *host,
                                           uint16_t port, uint16_t *out_port, struct bns_err *err);
 /* With TLS; `tls` is borrowed for the server's life, NULL: without. */

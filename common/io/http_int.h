@@ -62,7 +62,8 @@ struct bns_http_server {
         size_t n;
     } tables[16];
     size_t tables_count;
-    struct bns_tls_listener *listener;
+    struct bns_tls_listener *listeners[BNS_HTTP_LISTENERS_MAX];
+    size_t listeners_count;
     struct bns_buf scratch; /* heads are built here */
     int64_t date_s;
     char date[48];                  /* of date_s, HTTP form */

@@ -463,19 +463,29 @@ int bns_http_server_listen_tls(struct bns_http_server *s, struct bns_tls *tls, c
 {
     const struct bns_tls_listen_options o = {
         .host = host, .port = port, .alpn_http = true, .fn = on_accept, .arg = s};
+    struct bns_tls_listener *l = NULL;
     int rv;
 
-    BNS_ASSERT(s->listener == NULL);
-    rv = bns_tls_listen(s->env, tls, &o, &s->listener, err);
-    if (rv == BNS_OK && out_port != NULL)
-        *out_port = bns_tls_listener_port(s->listener);
-    return rv;
+    BNS_ASSERT(s->listeners_count < BNS_HTTP_LISTENERS_MAX);
+    rv = bns_tls_listen(s->env, tls, &o, &l, err);
+    if (rv != BNS_OK)
+        return rv;
+    s->listeners[s->listeners_count++] = l;
+    if (out_port != NULL)
+        *out_port = bns_tls_listener_port(l);
+    return BNS_OK;
 }
 
 int bns_http_server_listen(struct bns_http_server *s, const char *host, uint16_t port,
                            uint16_t *out_port, struct bns_err *err)
 {
     return bns_http_server_listen_tls(s, NULL, host, port, out_port, err);
+}
+
+static void close_listeners(struct bns_http_server *s)
+{
+    while (s->listeners_count > 0)
+        bns_tls_listener_close(s->listeners[--s->listeners_count]);
 }
 
 void bns_http_server_drain(struct bns_http_server *s, uint64_t timeout_ns, void (*done)(void *arg),
@@ -485,8 +495,7 @@ void bns_http_server_drain(struct bns_http_server *s, uint64_t timeout_ns, void 
     s->draining = true;
     s->drained = done;
     s->drained_arg = arg;
-    bns_tls_listener_close(s->listener);
-    s->listener = NULL;
+    close_listeners(s);
     bns_timer_start(s->env, &s->drain_timer, bns_now_ns(s->env) + timeout_ns);
     BNS_LIST_EACH(n, &s->conns)
     {
@@ -503,7 +512,7 @@ void bns_http_server_free(struct bns_http_server *s)
 
     if (s == NULL)
         return;
-    bns_tls_listener_close(s->listener);
+    close_listeners(s);
     bns_timer_stop(s->env, &s->drain_timer);
     while ((n = bns_list_pop(&s->conns)) != NULL) {
         struct bns_http_conn *c = BNS_CONTAINER(n, struct bns_http_conn, node);

@@ -190,6 +190,9 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
         o->advertise_client_urls = o->listen_client_urls;
     if (rv == BNS_OK)
         rv = listen_urls("listen-client-urls", o->listen_client_urls, &o->client_urls, err);
+    if (rv == BNS_OK && o->listen_client_http_urls != NULL)
+        rv = listen_urls("listen-client-http-urls", o->listen_client_http_urls, &o->client_http,
+                         err);
     if (rv == BNS_OK)
         rv = urls("advertise-client-urls", o->advertise_client_urls, &o->advertised, err);
     if (rv == BNS_OK)
@@ -260,6 +263,8 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
         {"data-dir", 0, BNS_VALUE_STR, &o->data_dir, "path to the data directory", NULL},
         {"listen-client-urls", 0, BNS_VALUE_STR, &o->listen_client_urls,
          "URLs to listen on for clients", NULL},
+        {"listen-client-http-urls", 0, BNS_VALUE_STR, &o->listen_client_http_urls,
+         "URLs to listen on for HTTP alone; gRPC alone is then served on the others", NULL},
         {"advertise-client-urls", 0, BNS_VALUE_STR, &o->advertise_client_urls,
          "client URLs to tell the other members and clients", NULL},
         {"listen-peer-urls", 0, BNS_VALUE_STR, &o->listen_peer_urls,
@@ -300,10 +305,8 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
          "lose data on power loss, for tests", NULL},
         {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,
          "no warning for an address that others can reach", NULL},
-        {"cors", 0, BNS_VALUE_STR, &o->cors,
-         "origins that pages in a browser may come from, separated by commas; * = any", NULL},
-        {"host-whitelist", 0, BNS_VALUE_STR, &o->host_whitelist,
-         "names that requests over plain HTTP may be for, separated by commas; * = any", NULL},
+        {"cors", 0, BNS_VALUE_STR, &o->cors, "origins of pages that may ask; * = any", NULL},
+        {"host-whitelist", 0, BNS_VALUE_STR, &o->host_whitelist, "names of us; * = any", NULL},
         {"log-level", 0, BNS_VALUE_STR, &o->log_level, "debug, info, warn, error", NULL},
         {"log-format", 0, BNS_VALUE_STR, &o->log_format, "logfmt, json", NULL},
         {"ports-file", 0, BNS_VALUE_STR, &o->ports_file,

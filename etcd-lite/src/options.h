@@ -18,6 +18,7 @@ struct etcd_options {
     const char *listen_peer_urls, *initial_advertise_peer_urls;
     const char *initial_cluster, *initial_cluster_token, *initial_cluster_state;
     const char *log_level, *log_format, *ports_file, *config_file;
+    const char *listen_client_http_urls; /* NULL: HTTP is served where gRPC is */
     const char *cors, *host_whitelist; /* separated by commas */
     uint64_t heartbeat_ms, election_ms;
     uint64_t snapshot_count;
@@ -45,7 +46,7 @@ struct etcd_options {
     struct etcd_secure_options secure;
 
     /* derived */
-    struct etcd_urls client_urls, advertised, peer_listen;
+    struct etcd_urls client_urls, client_http, advertised, peer_listen;
     struct etcd_url client, peer; /* the first of each */
     bool peer_default;            /* nobody asked for a peer listener */
     bool joins;                   /* --initial-cluster-state existing */

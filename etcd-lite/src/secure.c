@@ -190,11 +190,12 @@ static bool empty(const struct etcd_secure_side *s)
     return !given(s->cert_file) && !given(s->key_file);
 }
 
-static int check_client_urls(const struct etcd_options *o, bool *tls, struct bns_err *err)
+static int check_client_urls(const struct etcd_options *o, const struct etcd_urls *urls, bool *tls,
+                             struct bns_err *err)
 {
-    for (size_t i = 0; i < o->client_urls.count; i++) {
+    for (size_t i = 0; i < urls->count; i++) {
         struct etcd_url u;
-        int rv = etcd_url_parse(o->client_urls.url[i], &u, err);
+        int rv = etcd_url_parse(urls->url[i], &u, err);
 
         if (rv != BNS_OK)
             return rv;
@@ -202,7 +203,7 @@ static int check_client_urls(const struct etcd_options *o, bool *tls, struct bns
             return bns_err_set(err, BNS_E_INVALID,
                                "TLS key/cert (--cert-file, --key-file) must be provided for client "
                                "url %s with HTTPS scheme",
-                               o->client_urls.url[i]);
+                               urls->url[i]);
         *tls = *tls || u.tls;
     }
     return BNS_OK;
@@ -249,7 +250,9 @@ int etcd_secure_derive(struct etcd_options *o, struct bns_arena *arena, struct b
                          "hostname=\"%s\")",
                          s->peer.allowed_cn, s->peer.allowed_hostname);
     if (rv == BNS_OK)
-        rv = check_client_urls(o, &s->client_tls, err);
+        rv = check_client_urls(o, &o->client_urls, &s->client_tls, err);
+    if (rv == BNS_OK)
+        rv = check_client_urls(o, &o->client_http, &s->client_tls, err);
     if (rv == BNS_OK)
         rv = check_peer_urls(o, &s->peer_dial, err);
     s->peer_serve = o->peer.tls;
@@ -278,6 +281,7 @@ static void warn_list(const struct etcd_urls *urls, const struct etcd_secure_sid
 void etcd_secure_warn(const struct etcd_options *o, const char *program)
 {
     warn_list(&o->client_urls, &o->secure.client, "client URL", program);
+    warn_list(&o->client_http, &o->secure.client, "client HTTP URL", program);
     warn_list(&o->peer_listen, &o->secure.peer, "peer URL", program);
 }
 

@@ -249,7 +249,7 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
 {
     struct bns_http_config hc = {.before = etcd_gateway_before, .before_arg = s};
     struct bns_grpc_config gc = {.streams_max = (uint32_t)s->opt->streams_max,
-                                 .on_http1 = on_http1,
+                                 .on_http1 = s->opt->client_http.count > 0 ? NULL : on_http1,
                                  .admit = admit,
                                  .arg = s};
     int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
@@ -309,6 +309,25 @@ static int listen_all(struct etcd_server *s, struct bns_err *err)
     return BNS_OK;
 }
 
+static int listen_http(struct etcd_server *s, struct bns_err *err)
+{
+    int rv = BNS_OK;
+
+    for (size_t i = 0; rv == BNS_OK && i < s->opt->client_http.count; i++) {
+        struct etcd_url u;
+
+        rv = etcd_url_parse(s->opt->client_http.url[i], &u, err);
+        if (rv == BNS_OK)
+            rv = bns_http_server_listen_tls(s->http, u.tls ? s->secure.client : NULL, u.host,
+                                            u.port, NULL, err);
+        if (rv != BNS_OK)
+            bns_err_wrap(err, "--listen-client-http-urls %s", s->opt->client_http.url[i]);
+    }
+    return rv;
+}
+
+_Static_assert(ETCD_URLS_MAX <= BNS_HTTP_LISTENERS_MAX, "every HTTP URL is listened on");
+
 int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
                       const struct etcd_identity *joins, struct etcd_server **out,
                       struct bns_err *err)
@@ -350,6 +369,8 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
         rv = open_services(s, err);
     if (rv == BNS_OK)
         rv = listen_all(s, err);
+    if (rv == BNS_OK)
+        rv = listen_http(s, err);
     if (rv == BNS_OK)
         rv = bns_raft_node_start(s->node, err);
     return rv;

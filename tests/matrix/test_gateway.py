@@ -3,16 +3,14 @@
 Masked: ids, term, and what follows from our version (3.6 instead of 3.4): HTTP 400 instead of 412
 for code 9, texts of JSON that does not parse, `code` in errors of streams, 501 for GET.
 """
+import http.client
 import json
-import re
-import socket
-import subprocess
 
 import pytest
 
-from cluster import Cluster, wait_for
+from cluster import Cluster, free_ports, wait_for
 from conftest import need
-from jsonclient import Refused, Stream, b64, of, unb64
+from jsonclient import Client, Refused, Stream, b64, of, unb64
 
 A, B, C, Z = (b64(x) for x in "abcz")
 
@@ -210,6 +208,24 @@ def test_a_reader_that_stops_costs_little_and_misses_nothing(one):
         while not seen or seen[-1] < last:
             seen += [int(e["kv"]["mod_revision"]) for e in s.next().get("events", [])]
         assert seen == list(range(first, last + 1))
+
+
+def test_http_may_have_a_port_of_its_own():
+    """Where it has, the other port speaks gRPC alone."""
+    need("etcdctl", "the gRPC client")
+    port = free_ports(3)[2]  # the first two are the cluster's
+    c = Cluster(1, flags=["--listen-client-http-urls", f"http://127.0.0.1:{port}"])
+    n = c.nodes[0]
+    try:
+        n.start()
+        web = Client(n.host, port)
+        wait_for("healthy", lambda: web.raw("/health", method="GET")[0] == 200)
+        c.ctl("put", "a", "1")
+        assert web.get("a") == "1"
+        with pytest.raises((http.client.HTTPException, OSError)):
+            of(n).get("a")
+    finally:
+        c.close()
 
 
 def test_hosts_and_origins():
