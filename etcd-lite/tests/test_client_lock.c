@@ -171,6 +171,9 @@ static void one_holder_through_the_death_of_leaders(void **state)
             bns_timer_stop(cw.env, &all[i].timer);
             bns_etcd_lock_close(all[i].lock, NULL, NULL);
             bns_etcd_lease_close(all[i].lease, true);
+            all[i].lock = NULL;
+            all[i].lease = NULL;
+            all[i].held = false;
             cw_pass(10 * BNS_MS);
             bns_etcd_free(all[i].c);
         }

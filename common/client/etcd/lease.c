@@ -39,10 +39,12 @@ static void free_lease(struct bns_etcd_lease *l)
 
 static bool gone(struct bns_etcd_lease *l)
 {
+    bool closed = l->closed;
+
     l->busy = false;
-    if (l->closed)
+    if (closed)
         free_lease(l);
-    return l->closed;
+    return closed;
 }
 
 static void lost(struct bns_etcd_lease *l, int status, const char *text)

@@ -97,9 +97,10 @@ static bool tell(struct bns_etcd_observe *o, const Etcdserverpb__RangeResponse *
     else if (o->h->on_none != NULL)
         o->h->on_none(o->arg);
     o->busy = false;
-    if (o->closed)
-        free_observe(o);
-    return !o->closed;
+    if (!o->closed)
+        return true;
+    free_observe(o);
+    return false;
 }
 
 static void looked(void *arg, const struct bns_etcd_answer *a)

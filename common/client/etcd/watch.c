@@ -39,10 +39,12 @@ static void free_watch(struct bns_etcd_watch *w)
 /* A callback has returned: what it has closed goes. */
 static bool gone(struct bns_etcd_watch *w)
 {
+    bool closed = w->closed;
+
     w->busy = false;
-    if (w->closed)
+    if (closed)
         free_watch(w);
-    return w->closed;
+    return closed;
 }
 
 static void finish(struct bns_etcd_watch *w, int status, const char *text, int64_t compacted)
