@@ -17,7 +17,7 @@ static inline int pb_json_walked(const ProtobufCMessageDescriptor *d, struct bns
 
     for (size_t i = 0; i < n; i++) {
         size_t len = i + 1 == n ? bytes.len - at : bns_prng_below(p, bytes.len - at + 1);
-        v[i] = bns_slice(bytes.ptr + at, len);
+        v[i] = bns_slice(len == 0 ? bytes.ptr : bytes.ptr + at, len);
         at += len;
     }
     bns_pb_json_walk_init(&w, d, v, n);
