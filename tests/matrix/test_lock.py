@@ -57,8 +57,8 @@ HISTORY = [
     ("Leader", dict(name="e")), ("Range", dict(key="e/", range_end="e0")),
     ("Proclaim", dict(leader=dict(name="e", key="e/1", rev="e", lease=1), value="six")),
     ("Put", dict(key="oo/", value="not a session's")), ("Leader", dict(name="oo")),
-    ("Lock", dict(name="oo", lease=1, seconds=0.5)), ("Range", dict(key="oo/", range_end="oo0")),
-    ("Campaign", dict(name="oo", lease=1, value="v", seconds=0.5)),
+    ("Lock", dict(name="oo", lease=1, seconds=2)), ("Range", dict(key="oo/", range_end="oo0")),
+    ("Campaign", dict(name="oo", lease=1, value="v", seconds=2)),
     ("Range", dict(key="oo/", range_end="oo0")),
     ("LeaseRevoke", dict(ID=1)), ("Range", dict(key="\0", range_end="\0")),
 ]
