@@ -143,6 +143,9 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0x1314e12, "a follower that took nothing answered, and was sent more at once"},
         {0x8b, "a removed leader whose log was longer kept its successor from leading"},
         {0x306, "a removed leader was handing over to a member that was removed with it"},
+        {0x3000ea, "the world: events of a paused node came late, and its time ran out"},
+        {0x20082e, "the checker: an only voter's term was lost with its power"},
+        {0x20087e, "likewise, with a member that had been removed"},
         {0xc8505ee, "the world: clients wrote more in batches than it could take in time"},
     };
     (void)state;
