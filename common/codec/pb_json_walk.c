@@ -10,6 +10,7 @@
 #include "codec/pb.h"
 #include "codec/pb_json_int.h"
 
+#define FIELD_ID_MAX ((1u << 29) - 1)
 #define HEAD_BYTES 16u /* of a field: tag and length */
 
 void bns_pb_json_walk_init(struct bns_pb_json_walk *w, const ProtobufCMessageDescriptor *desc,
@@ -76,7 +77,7 @@ static int measure(const struct bns_pb_json_walk *w, uint32_t *id, size_t *len)
     size_t all = in.len;
     uint64_t tag, size = 0;
 
-    if (bns_varint_get(&in, &tag) != BNS_OK || tag >> 3 == 0 || tag >> 3 > UINT32_MAX)
+    if (bns_varint_get(&in, &tag) != BNS_OK || tag >> 3 == 0 || tag >> 3 > FIELD_ID_MAX)
         return BNS_E_PROTO;
     *id = (uint32_t)(tag >> 3);
     switch (tag & 7) {

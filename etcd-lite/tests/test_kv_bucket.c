@@ -12,7 +12,7 @@ static void change(struct kvw_call *c)
         char key[16];
         int len = snprintf(key, sizeof key, "user%d", i);
 
-        assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_USERS, bns_slice(key, (size_t)len),
+        assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_CLUSTER, bns_slice(key, (size_t)len),
                                          bns_slice(key, (size_t)(i % 5))),
                          BNS_OK);
     }
@@ -20,14 +20,14 @@ static void change(struct kvw_call *c)
         char key[16];
         int len = snprintf(key, sizeof key, "user%d", i);
 
-        assert_int_equal(etcd_bucket_del(kv, ETCD_BUCKET_USERS, bns_slice(key, (size_t)len)),
+        assert_int_equal(etcd_bucket_del(kv, ETCD_BUCKET_CLUSTER, bns_slice(key, (size_t)len)),
                          BNS_OK);
     }
-    assert_int_equal(etcd_bucket_del(kv, ETCD_BUCKET_ROLES, BNS_LIT("user1")), BNS_OK);
-    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_ROLES, BNS_LIT(""), BNS_LIT("x")), BNS_OK);
-    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_ROLES, BNS_LIT("user1"), BNS_LIT("y")),
+    assert_int_equal(etcd_bucket_del(kv, ETCD_BUCKET_REMOVED, BNS_LIT("user1")), BNS_OK);
+    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_REMOVED, BNS_LIT(""), BNS_LIT("x")), BNS_OK);
+    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_REMOVED, BNS_LIT("user1"), BNS_LIT("y")),
                      BNS_OK);
-    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_ROLES, BNS_LIT("user1"), BNS_LIT("zz")),
+    assert_int_equal(etcd_bucket_put(kv, ETCD_BUCKET_REMOVED, BNS_LIT("user1"), BNS_LIT("zz")),
                      BNS_OK);
 }
 
@@ -38,13 +38,13 @@ static void look(struct kvw_call *c)
     size_t n = 0;
 
     assert_true(
-        bns_slice_eq(etcd_bucket_get(kv, ETCD_BUCKET_ROLES, BNS_LIT("user1")), BNS_LIT("zz")));
-    assert_true(bns_slice_eq(etcd_bucket_get(kv, ETCD_BUCKET_ROLES, BNS_LIT("")), BNS_LIT("x")));
-    assert_null(etcd_bucket_get(kv, ETCD_BUCKET_ROLES, BNS_LIT("user")).ptr);
-    assert_null(etcd_bucket_get(kv, ETCD_BUCKET_USERS, BNS_LIT("user3")).ptr);
-    assert_non_null(etcd_bucket_get(kv, ETCD_BUCKET_USERS, BNS_LIT("user5")).ptr); /* empty */
+        bns_slice_eq(etcd_bucket_get(kv, ETCD_BUCKET_REMOVED, BNS_LIT("user1")), BNS_LIT("zz")));
+    assert_true(bns_slice_eq(etcd_bucket_get(kv, ETCD_BUCKET_REMOVED, BNS_LIT("")), BNS_LIT("x")));
+    assert_null(etcd_bucket_get(kv, ETCD_BUCKET_REMOVED, BNS_LIT("user")).ptr);
+    assert_null(etcd_bucket_get(kv, ETCD_BUCKET_CLUSTER, BNS_LIT("user3")).ptr);
+    assert_non_null(etcd_bucket_get(kv, ETCD_BUCKET_CLUSTER, BNS_LIT("user5")).ptr); /* empty */
     assert_null(etcd_bucket_get(kv, ETCD_BUCKET_ALARMS, BNS_LIT("user5")).ptr);
-    while ((r = etcd_bucket_next(kv, ETCD_BUCKET_USERS, r)) != NULL)
+    while ((r = etcd_bucket_next(kv, ETCD_BUCKET_CLUSTER, r)) != NULL)
         n++;
     assert_int_equal(n, 500 - 167);
 }
