@@ -33,6 +33,9 @@ static void a_list_is_read_with_ids_of_64_bits(void **state)
 
 static void what_is_no_list_is_refused(void **state)
 {
+    static const char five[] =
+        "[{\"id\":1,\"peerURLs\":[\"http://a:1\",\"http://a:1\",\"http://a:1\","
+        "\"http://a:1\",\"http://a:1\"]}]";
     static const char *const bad[] = {
         "",
         "{}",
@@ -43,8 +46,7 @@ static void what_is_no_list_is_refused(void **state)
         "[{\"peerURLs\":[\"http://a:1\"]}]",
         "[{\"id\":1,\"peerURLs\":[1]}]",
         "[{\"id\":1,\"peerURLs\":[\"ftp://a:1\"]}]",
-        "[{\"id\":1,\"peerURLs\":[\"http://a:1\",\"http://a:1\",\"http://a:1\","
-        "\"http://a:1\",\"http://a:1\"]}]",
+        five,
         "[{\"id\":1,\"peerURLs\":[\"http://a:1\"]}",
     };
     struct etcd_roster r;
