@@ -299,7 +299,7 @@ def test_strangers_on_the_peer_port_are_closed_and_counted(three):
     rejected = metric(n, "rpc_rejected_total")
     term = n.metric("raft_term")
     attacks = [
-        rnd.randbytes(1000), b"GET / HTTP/1.1\r\n\r\n", h2.PREFACE + h2.settings(),
+        rnd.randbytes(1000), b"PUT / HTTP/1.1\r\n\r\n", h2.PREFACE + h2.settings(),
         peer_frame(ONE_WAY, b"no hello", 1), peer_frame(HELLO, b"BNSR"),
         hello(b"\xee" * 16, 7),  # another cluster
         peer_frame(HELLO, rnd.randbytes(48)), peer_frame(HELLO, length=1 << 26),
@@ -316,6 +316,10 @@ def test_strangers_on_the_peer_port_are_closed_and_counted(three):
             except ConnectionResetError:
                 pass
     assert metric(n, "rpc_rejected_total") - rejected == len(attacks)
+    for path, status in ((b"/members", b"200"), (b"/metrics", b"404"), (b"/health", b"404")):
+        with socket.create_connection((n.host, n.peer), timeout=20) as s:
+            s.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert s.recv(65536).split(b" ")[1] == status
     result = load.finish(bystander)
     assert result["errors"] == 0 and result["ops"] > 20
     assert n.rss_kib() - idle < RSS_MORE_MAX
