@@ -316,7 +316,8 @@ int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
     BNS_ASSERT(data != NULL);
     if (n->closing || !n->started)
         return BNS_E_SHUTDOWN;
-    if (n->wal_full || !bns_wal_has_room(n->wal) || n->st.leader_no_room)
+    if (n->wal_full || !bns_wal_has_room(n->wal) ||
+        (n->st.leader_no_room && n->st.leader != n->cfg.id)) /* what it told may be old news here */
         return BNS_E_NOSPACE;
     if (n->props_bytes + prop_cost(data) > BNS_RN_PROPOSE_BYTES_MAX ||
         n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)

@@ -171,6 +171,7 @@ void ctl_done(struct ctl *c)
 struct waiting {
     struct ctl *c;
     struct ctl_reply reply;
+    bool over;
 };
 
 static void answered(void *arg, const struct bns_etcd_answer *a)
@@ -188,6 +189,7 @@ static void answered(void *arg, const struct bns_etcd_answer *a)
         w->reply.msg = (void *)(uintptr_t)a->msg;
         bns_arena_init(a->arena, bns_alloc_libc(), 0);
     }
+    w->over = true;
     bns_env_uv_stop(w->c->env);
 }
 
@@ -202,7 +204,8 @@ struct ctl_reply ctl_ask_at(struct ctl *c, struct bns_etcd *etcd, enum bns_etcd_
         w.reply.text = "out of memory";
         return w.reply;
     }
-    bns_env_uv_run(c->env);
+    while (!w.over) /* others stop the loop, too: a signal, a lease that is lost */
+        bns_env_uv_run(c->env);
     return w.reply;
 }
 

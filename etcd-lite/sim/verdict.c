@@ -96,8 +96,10 @@ void sim_check_history(struct etcd_sim *m)
     BNS_ASSERT(rv == BNS_OK);
     rename_all(m, ops, count);
     facts = facts_of(m, &facts_count);
-    rv = bns_lin_by_revision(bns_alloc_libc(), ops, count,
-                             &(struct bns_lin_facts){facts, facts_count}, &left, &res);
+    rv = bns_lin_revisions(bns_alloc_libc(), ops, count, &res); /* no two changes have one */
+    if (rv == BNS_OK)
+        rv = bns_lin_by_revision(bns_alloc_libc(), ops, count,
+                                 &(struct bns_lin_facts){facts, facts_count}, &left, &res);
     if (rv == BNS_OK && left > 0)
         rv = bns_lin_check(bns_alloc_libc(), &bns_lin_kv, ops, left, VISITED_MAX, &res);
     m->out->unchecked = rv == BNS_E_TOOBIG;

@@ -171,6 +171,8 @@ static int view(struct etcd_bolt_cursor *c, const struct frame *f, uint64_t off,
         return bns_err_set(err, rv, "bolt: no memory for a row of %llu bytes",
                            (unsigned long long)len);
     rv = read_at(c->b, f->id * c->b->page_bytes + off, room->ptr, (size_t)len, err);
+    if (rv == BNS_OK)
+        room->len = (size_t)len;
     *out = room->ptr;
     return rv;
 }

@@ -47,6 +47,7 @@ static const struct etcd_status many_learners = {9,
 static const struct etcd_status few_started = {
     9, "etcdserver: re-configuration failed due to not enough started members"};
 static const struct etcd_status busy = {8, "etcdserver: too many requests"};
+static const struct etcd_status no_space = {8, ETCD_TEXT_NOSPACE};
 
 /* ---- may it be done? ------------------------------------------------------------------------ */
 
@@ -185,12 +186,19 @@ struct etcd_status etcd_cluster_check(const struct etcd_server *s, enum etcd_cha
 
 /* ---- the end of a request ------------------------------------------------------------------- */
 
+static void unwait(struct etcd_change *c)
+{
+    if (!c->waiting)
+        return;
+    etcd_kv_unwait(c->s->kv, &c->wait);
+    c->waiting = false;
+    c->s->changes_waiting--;
+}
+
 static void finish(struct etcd_change *c, struct etcd_status status, struct bns_slice body)
 {
     bns_list_del(&c->node);
-    if (c->waiting)
-        etcd_kv_unwait(c->s->kv, &c->wait);
-    c->waiting = false;
+    unwait(c);
     c->done(c, status, body);
 }
 
@@ -237,6 +245,7 @@ static void applied(struct etcd_waiter *w, struct etcd_answer *a)
     struct etcd_status status = {a->status, a->text};
 
     c->waiting = false;
+    c->s->changes_waiting--;
     c->applied = true;
     if (a->status == 0)
         a->release(a->release_arg, BNS_OK);
@@ -326,7 +335,7 @@ static struct etcd_status status_of(int code)
     case BNS_E_TOOBIG:
         return few_started;
     case BNS_E_NOSPACE:
-        return (struct etcd_status){8, ETCD_TEXT_NOSPACE};
+        return no_space;
     case BNS_E_SHUTDOWN:
         return stopped;
     default:
@@ -337,9 +346,7 @@ static struct etcd_status status_of(int code)
 /* Not done, and may be tried again; or surely never to be done; or nobody knows. */
 static void fail(struct etcd_change *c, int code)
 {
-    if (c->waiting)
-        etcd_kv_unwait(c->s->kv, &c->wait);
-    c->waiting = false;
+    unwait(c);
     c->proposed = code == BNS_E_DROPPED || code == BNS_E_TIMEOUT;
     if (c->proposed)
         refuse(c, timed_out);
@@ -355,7 +362,9 @@ static void on_change(void *arg, int code)
     struct etcd_change *c = arg;
 
     c->asking = false;
-    if (c->applied)
+    if (c->s->stopping_asks && !c->applied)
+        refuse(c, code == BNS_OK ? timed_out : stopped); /* no apply comes any more */
+    else if (c->applied)
         succeed(c);
     else if (code != BNS_OK)
         fail(c, code);
@@ -403,6 +412,7 @@ static void propose(struct etcd_change *c)
     c->wait.fn = applied;
     rv = etcd_kv_wait(s->kv, &c->wait);
     c->waiting = rv == BNS_OK;
+    s->changes_waiting += c->waiting;
     if (rv == BNS_OK)
         rv = c->kind == ETCD_CHANGE_UPDATE ? propose_update(c) : propose_change(c);
     c->proposed = rv == BNS_OK;
@@ -434,6 +444,10 @@ static void lead(struct etcd_change *c)
     bool adds = c->kind == ETCD_CHANGE_ADD || c->kind == ETCD_CHANGE_ADD_LEARNER;
     struct etcd_status why;
 
+    if (c->s->changes_waiting > 0) { /* the checks must see what it has done */
+        later(c);
+        return;
+    }
     if (!etcd_kv_members_known(c->s->kv)) {
         say_members(c->s);
         later(c);
@@ -485,8 +499,9 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
     struct bns_pb_field f = {0};
     uint64_t status = 0;
 
-    if (code == BNS_E_NOTLEADER) { /* surely not done */
-        c->proposed = false;
+    c->asking = false;
+    if (code == BNS_E_NOTLEADER || code == BNS_E_SHUTDOWN || code == BNS_E_FORBIDDEN) {
+        c->proposed = false; /* surely not done */
         later(c);
         return;
     }
@@ -514,6 +529,10 @@ static void send_on(struct etcd_change *c)
     struct bns_buf b;
     int rv;
 
+    if (bns_raft_node_peer_since(c->s->node, c->s->leader) == 0) {
+        later(c); /* it would wait for one that has died */
+        return;
+    }
     bns_buf_init(&b, c->s->env->alloc, 8192);
     rv = encode(c, &b);
     if (rv == BNS_OK)

@@ -6,6 +6,7 @@
  */
 #include "join.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -43,7 +44,10 @@ static int take_member(const json_t *o, struct etcd_roster_member *m, struct bns
     if (!json_is_string(id) || !json_is_array(urls) || json_array_size(urls) == 0 ||
         json_array_size(urls) > ETCD_URLS_MAX)
         return bns_err_set(err, BNS_E_PROTO, "a member without id or peer URLs");
+    errno = 0;
     m->id = strtoull(json_string_value(id), NULL, 10);
+    if (m->id == 0 || errno != 0)
+        return bns_err_set(err, BNS_E_PROTO, "a member with an id that cannot be");
     m->learner = json_is_true(json_object_get(o, "isLearner"));
     for (size_t u = 0; u < json_array_size(urls); u++) {
         const char *url = json_string_value(json_array_get(urls, u));
@@ -178,12 +182,17 @@ static void answered(void *arg, int code, const struct bns_http_answer *a)
         bns_http1_find(a->head, "x-etcd-cluster-id", &cluster) && cluster.len < sizeof hex) {
         memcpy(hex, cluster.ptr, cluster.len);
         j->who.cluster_id = strtoull(hex, NULL, 16);
-        code = etcd_join_parse((const char *)a->body.ptr, a->body.len, &j->who.told, &j->err);
-        if (code == BNS_OK) {
+        if (j->who.cluster_id == 0)
+            code = BNS_E_PROTO;
+        else
+            code = etcd_join_parse((const char *)a->body.ptr, a->body.len, &j->who.told, &j->err);
+        if (code == BNS_OK)
             code = find_self(j);
+        if (code == BNS_OK || (code == BNS_E_INVALID && bns_now_ns(j->env) >= j->give_up_ns)) {
             j->done(j->arg, code, &j->who, &j->err);
             return;
         }
+        memset(&j->who, 0, sizeof j->who); /* one that lags: ask the next */
     }
     if (bns_now_ns(j->env) >= j->give_up_ns) {
         (void)bns_err_set(&j->err, BNS_E_DROPPED,

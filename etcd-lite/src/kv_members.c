@@ -122,11 +122,35 @@ int etcd_members_made(struct etcd_kv *kv, const Etcdserverpb__ClusterMembersRequ
     return rv;
 }
 
+/* The row of a member, unpacked; *out NULL: there is none. BNS_E_NOMEM. */
+static int stored(struct etcd_kv *kv, uint64_t id, const Etcdserverpb__Member **out)
+{
+    struct etcd_member_key k = etcd_member_key(id);
+    struct bns_slice row = etcd_bucket_get(kv, ETCD_BUCKET_MEMBERS, key_of(&k));
+    ProtobufCMessage *m = NULL;
+    struct bns_err err = {0};
+    int rv = BNS_OK;
+
+    if (row.ptr != NULL)
+        rv =
+            bns_pb_unpack(&etcdserverpb__member__descriptor, row, &kv->apply.arena, NULL, &m, &err);
+    *out = (const Etcdserverpb__Member *)m;
+    return rv == BNS_E_NOMEM ? rv : BNS_OK;
+}
+
+/* Its URLs alone: it may have been promoted since the request was made. */
 int etcd_members_update(struct etcd_kv *kv, const Etcdserverpb__Member *m)
 {
-    struct etcd_member_key k = etcd_member_key(m->id);
-    int rv = is_known(kv, &k) ? put_member(kv, m, m->islearner) : BNS_OK;
+    const Etcdserverpb__Member *is;
+    int rv = stored(kv, m->id, &is);
 
+    if (rv == BNS_OK && is != NULL) {
+        Etcdserverpb__Member now = *is;
+
+        now.n_peerurls = m->n_peerurls;
+        now.peerurls = m->peerurls;
+        rv = put_member(kv, &now, is->islearner);
+    }
     etcd_members_told(kv);
     return rv;
 }
@@ -161,6 +185,12 @@ static int change(struct etcd_kv *kv, const struct bns_raft_change *c,
 
     if (c->kind == BNS_RAFT_REMOVE)
         return bury(kv, c->id);
+    if (c->kind == BNS_RAFT_PROMOTE) { /* its URLs may have changed since the request was made */
+        const Etcdserverpb__Member *is;
+        int rv = stored(kv, c->id, &is);
+
+        return rv != BNS_OK || is == NULL ? rv : put_member(kv, is, false);
+    }
     return m == NULL ? BNS_OK : put_member(kv, m, c->kind == BNS_RAFT_ADD_LEARNER);
 }
 

@@ -106,6 +106,8 @@ static int check_dir(struct etcd_restore *r, struct bns_err *err)
 
     if (len < 1 || len >= BNS_PATH_MAX - 64)
         return bns_err_set(err, BNS_E_INVALID, "--data-dir: the path is empty or too long");
+    while (len > 1 && r->dir[len - 1] == '/') /* its parent is to be synced, too */
+        r->dir[--len] = 0;
     (void)snprintf(r->kv_dir, sizeof r->kv_dir, "%.440s/kv", r->dir); /* both fit */
     (void)snprintf(r->wal_dir, sizeof r->wal_dir, "%.440s/wal", r->dir);
     rv = bns_vfs_list(r->env->vfs, r->dir, count_name, &any, err);

@@ -32,6 +32,7 @@ static const struct {
     enum etcd_need need;
 } needs[] = {
     /* by key: checked at apply, or by the handler */
+    {"/etcdserverpb.KV/Compact", ETCD_NEED_SOMEONE}, /* history is everybody's */
     {"/etcdserverpb.KV/", ETCD_NEED_NOTHING},
     {"/etcdserverpb.Watch/", ETCD_NEED_NOTHING},
     {"/v3lockpb.Lock/", ETCD_NEED_NOTHING},
@@ -39,7 +40,7 @@ static const struct {
     {"/etcdserverpb.Lease/", ETCD_NEED_SOMEONE}, /* and by the lease's keys */
     /* the entry's apply knows the administrator; a user may look at itself */
     {"/etcdserverpb.Auth/", ETCD_NEED_NOTHING},
-    {"/etcdserverpb.Cluster/MemberList", ETCD_NEED_NOTHING},
+    {"/etcdserverpb.Cluster/MemberList", ETCD_NEED_NOTHING}, /* clients find endpoints by it */
     {"/etcdserverpb.Maintenance/Status", ETCD_NEED_SOMEONE},
     {"/etcdserverpb.Maintenance/Alarm", ETCD_NEED_SOMEONE}, /* all but GET: administrator */
     {"/grpc.health.v1.Health/", ETCD_NEED_NOTHING},
@@ -126,10 +127,15 @@ enum bns_grpc_admission etcd_auth_admit(void *arg, struct bns_grpc_call *c, stru
     struct etcd_cn cn;
     bool ok;
 
-    if (!etcd_auth_enabled(s->kv))
+    /* while a snapshot comes in, what is known of auth is the past's */
+    if (!etcd_auth_loading(s->kv) && !etcd_auth_enabled(s->kv))
         return BNS_GRPC_ADMIT;
     if (too_early(s, c, first_asked_ns))
         return BNS_GRPC_HOLD;
+    if (etcd_auth_loading(s->kv)) {
+        *why = (struct bns_grpc_refusal){BNS_GRPC_UNAVAILABLE, "etcdserver: request timed out"};
+        return BNS_GRPC_REFUSE;
+    }
     if (need == ETCD_NEED_NOTHING)
         return BNS_GRPC_ADMIT;
     etcd_auth_peek(s, c, &cn, &who);
@@ -154,9 +160,9 @@ bool etcd_auth_only_admin(struct etcd_server *s, struct bns_grpc_call *c)
     return false;
 }
 
-bool etcd_auth_prefix(struct etcd_server *s, struct bns_grpc_call *c, struct bns_slice prefix)
+bool etcd_auth_may_prefix(struct etcd_server *s, struct bns_grpc_call *c, struct bns_slice prefix,
+                          struct etcd_status *why)
 {
-    struct etcd_status st = {0};
     struct bns_slice end = {NULL, 0};
     struct etcd_who who;
     struct etcd_cn cn;
@@ -165,22 +171,32 @@ bool etcd_auth_prefix(struct etcd_server *s, struct bns_grpc_call *c, struct bns
     if (!etcd_auth_enabled(s->kv))
         return true;
     BNS_ASSERT(prefix.len > 0 && prefix.ptr[prefix.len - 1] == '/');
+    *why = (struct etcd_status){BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM};
     copy = bns_arena_dup(bns_grpc_arena(c), prefix.ptr, prefix.len);
-    if (copy != NULL) {
-        copy[prefix.len - 1]++;
-        end = bns_slice(copy, prefix.len);
-    }
+    if (copy == NULL)
+        return false;
+    copy[prefix.len - 1]++;
+    end = bns_slice(copy, prefix.len);
     etcd_auth_peek(s, c, &cn, &who);
-    if (copy != NULL && etcd_auth_range(s->kv, &who, prefix, end, &st))
+    if (etcd_auth_range(s->kv, &who, prefix, end, why))
         return true;
-    bns_grpc_finish(c, copy == NULL ? BNS_GRPC_RESOURCE_EXHAUSTED : BNS_GRPC_UNKNOWN,
-                    copy == NULL ? TEXT_NOMEM : st.text, NULL, 0);
+    why->code = BNS_GRPC_UNKNOWN;
+    return false;
+}
+
+bool etcd_auth_prefix(struct etcd_server *s, struct bns_grpc_call *c, struct bns_slice prefix)
+{
+    struct etcd_status why = {0};
+
+    if (etcd_auth_may_prefix(s, c, prefix, &why))
+        return true;
+    bns_grpc_finish(c, why.code, why.text, NULL, 0);
     return false;
 }
 
 bool etcd_auth_stale(const struct etcd_task *t)
 {
-    return t->who.revision != 0 && t->who.revision != etcd_auth_revision(t->s->kv);
+    return etcd_auth_enabled(t->s->kv) && t->who.revision != etcd_auth_revision(t->s->kv);
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */

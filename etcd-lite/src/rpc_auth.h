@@ -46,6 +46,9 @@ BNS_MUST_CHECK bool etcd_auth_only_admin(struct etcd_server *s, struct bns_grpc_
  * the call has been finished, with the code that these services have for all errors. */
 BNS_MUST_CHECK bool etcd_auth_prefix(struct etcd_server *s, struct bns_grpc_call *c,
                                      struct bns_slice prefix);
+/* The same, for a second look at what was read; *why: if not. */
+bool etcd_auth_may_prefix(struct etcd_server *s, struct bns_grpc_call *c, struct bns_slice prefix,
+                          struct etcd_status *why);
 /* The auth store has changed since the task found out who asks: its answer may be wrong. */
 bool etcd_auth_stale(const struct etcd_task *t);
 

@@ -231,6 +231,7 @@ static void leader_known(struct etcd_leader_ask *a, int status, const char *text
                          struct bns_slice kv)
 {
     struct etcd_task *t = BNS_CONTAINER(a, struct leader_call, ask)->t;
+    struct etcd_status why = {0};
     struct bns_buf out;
     int rv;
 
@@ -239,6 +240,10 @@ static void leader_known(struct etcd_leader_ask *a, int status, const char *text
     if (status == 0 && kv.len == 0) {
         status = BNS_GRPC_UNKNOWN;
         text = TEXT_NO_LEADER;
+    }
+    if (status == 0 && !etcd_auth_may_prefix(t->s, t->call, a->prefix, &why)) {
+        status = why.code; /* taken away before what was read */
+        text = why.text;
     }
     if (status != 0) {
         etcd_session_failed(t, status, text);

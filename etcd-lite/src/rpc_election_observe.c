@@ -298,10 +298,16 @@ static void read_failed(struct etcd_task *t, int status, const char *text)
 static void read_done(struct etcd_task *t)
 {
     struct observer *o = BNS_CONTAINER(t, struct observer, task);
+    struct etcd_status why = {0};
 
     etcd_task_drop(t);
     o->tasking = false;
-    look(o);
+    if (etcd_auth_may_prefix(o->s, o->call, o->prefix, &why)) {
+        look(o);
+        return;
+    }
+    end(o, why.code, why.text); /* taken away before what was read */
+    settle(o);
 }
 
 /* ---- the call ------------------------------------------------------------------------------- */

@@ -81,10 +81,10 @@ static const char *out_permit(void *arg, struct bns_slice key, struct bns_slice 
     struct etcd_who who;
     struct etcd_cn cn;
 
-    if (!etcd_auth_enabled(c->s->kv))
-        return NULL;
     if (etcd_auth_loading(c->s->kv))
         return etcd_watch_not_now;
+    if (!etcd_auth_enabled(c->s->kv))
+        return NULL;
     etcd_auth_peek(c->s, c->call, &cn, &who);
     if (etcd_auth_range(c->s->kv, &who, key, range_end, &st))
         return NULL;

@@ -239,6 +239,11 @@ static enum bns_grpc_admission admit(void *arg, struct bns_grpc_call *c, struct 
 
     for (size_t i = 0; i < sizeof may / sizeof may[0] && !is; i++)
         is = bns_slice_eq(path, bns_slice_str(may[i]));
+    /* until what it says of itself is applied here, one that joins knows nothing of users */
+    if (s->joined && etcd_kv_member(s->kv, s->member_id).len == 0) {
+        *why = (struct bns_grpc_refusal){BNS_GRPC_UNAVAILABLE, "etcdserver: not ready"};
+        return BNS_GRPC_REFUSE;
+    }
     if (is)
         return etcd_auth_admit(arg, c, path, first_asked_ns, why);
     *why = (struct bns_grpc_refusal){ETCD_LEARNER_STATUS, ETCD_TEXT_LEARNER};

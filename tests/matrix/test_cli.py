@@ -8,7 +8,10 @@ Raft's numbers, times, database sizes, endpoints. etcdctl's own
 log lines on stderr, and the help that it prints behind an error of usage, are left out.
 """
 import os
+import contextlib
+import queue
 import re
+import threading
 import shlex
 import signal
 import subprocess
@@ -208,17 +211,30 @@ def test_output_errors_and_exit_codes_are_etcdctls(pair, family):
 
 
 def watch_output(shell, line, changes, lines):
+    """Each change is seen before the next is made: events that come together print otherwise."""
     with subprocess.Popen(shell.argv(line), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True,
                           env=env()) as p:
-        got = []
+        got, arrived = [], queue.Queue()
+
+        def read():
+            for one in p.stdout:
+                arrived.put(one)
+
+        reader = threading.Thread(target=read)
+        reader.start()
         try:
             for change in changes:
                 shell.run(change)
+                got.append(arrived.get(timeout=30))
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        got.append(arrived.get(timeout=0.3))
             while len(got) < lines:
-                got.append(p.stdout.readline())
+                got.append(arrived.get(timeout=30))
         finally:
             p.send_signal(signal.SIGKILL)
+            reader.join()
     return mask("".join(got), shell.cluster)
 
 

@@ -5,6 +5,8 @@ equal.
 """
 import json
 import re
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -135,14 +137,11 @@ def test_members_have_the_same_hash(three):
     assert len(hashes) == 1, hashes
 
 
-def test_unknown_calls_are_unimplemented(one):
-    need("etcdctl", "the real client")
-    for args in (["alarm", "list"], ["defrag"], ["user", "list"],
-                 ["move-leader", "1"], ["member", "remove", "1"]):
-        code, out, err = one.ctl(*args, ok=None, endpoint=one.nodes[0].endpoint)
-        assert code != 0, f"{args} did not fail: {out}"
-        if args[0] != "move-leader":
-            assert "Unimplemented" in err or "unknown" in err, f"{args}: {err}"
+def test_what_is_missing_is_unimplemented(one):
+    request = urllib.request.Request(one.nodes[0].url + "/v3/maintenance/downgrade", b"{}")
+    with pytest.raises(urllib.error.HTTPError) as e:
+        urllib.request.urlopen(request, timeout=10)
+    assert e.value.code == 501 and json.loads(e.value.read())["code"] == 12
 
 
 def test_a_range_of_ten_mebibytes(one):
