@@ -1,6 +1,9 @@
 """What one client may cost, and what happens at each limit: a named refusal, and life goes on."""
 import socket
 import subprocess
+import urllib.error
+
+import pytest
 
 import h2raw as h2
 import load
@@ -64,7 +67,10 @@ def test_a_full_quota_refuses_writes_and_serves_reads():
         c.ctl("del", "big")  # what makes room is never refused
         n.kill()
         n.start()
-        wait_for("healthy", n.healthy)
+        wait_for("it answers", lambda: c.ctl("get", "big", ok=None)[0] == 0)
+        with pytest.raises(urllib.error.HTTPError) as e:
+            n.healthy()
+        assert "ALARM NOSPACE" in e.value.read().decode()
         code, _, err = c.ctl("put", "big", stdin="v" * 200_000, ok=None)
         assert code != 0 and NO_SPACE in err, err
 
