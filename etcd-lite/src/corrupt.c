@@ -154,10 +154,12 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
     BNS_ASSERT(r->calling > 0);
     r->calling--;
     m->calling = false;
-    m->again = code == BNS_E_AGAIN;
+    m->again = code == BNS_E_AGAIN || code == BNS_E_OFF;
     if (code == BNS_OK)
         m->vote.known =
             read_hash(payload, &m->vote, &revision) == BNS_OK && revision == r->revision;
+    if (m->vote.known && m->vote.compacted != r->members[0].vote.compacted)
+        m->again = true; /* it has the compaction that we have soon, or we have its */
     check_end(r);
 }
 

@@ -150,7 +150,7 @@ def test_the_history_stays_linearizable(members, name, number, tmp_path):
 def told_at(m, i):
     """The wall clock as the member itself sees it: it logs a stranger at its peers' port."""
     with socket.create_connection((m.address(i), 2380), timeout=5) as s:
-        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        s.sendall(b"PUT / HTTP/1.0\r\n\r\n")
         s.recv(1)
     with open(m.members[i].log, errors="replace") as f:
         stamps = re.findall(r"ts=(\S+)Z .*connection closed", f.read())
