@@ -391,6 +391,7 @@ void etcd_lessor_promote(struct etcd_lessor *l, uint64_t now_ns, uint64_t extend
 
         e->revoking = e->proposed = e->clearing = false;
         e->last = e->saved;
+        e->clears_out = 0;
         bns_list_del(&e->clear);
         set_due(l, e, due_at(e, now_ns) + extend_ns);
         etcd_lessor_mark_set(l, e, BNS_NEVER);
@@ -431,6 +432,7 @@ void etcd_lessor_demote(struct etcd_lessor *l)
 
         e->revoking = e->proposed = e->clearing = false;
         e->last = e->saved;
+        e->clears_out = 0;
         bns_list_del(&e->clear);
         set_due(l, e, BNS_NEVER);
         etcd_lessor_mark_set(l, e, BNS_NEVER);

@@ -37,6 +37,7 @@ struct etcd_lease {
     int64_t last;      /* ... and with what this leader has proposed; 0: none, so the TTL counts */
     bool clearing;     /* a renewal waits until it is taken back */
     uint64_t clear_ns; /* ... which was asked for then */
+    uint32_t clears_out;   /* ... and proposed in this term, but not applied: nothing new is said */
     struct bns_list clear; /* lessor.clears: to be proposed */
     bool revoking;         /* expired, the revocation is proposed: it cannot be renewed any more */
     bool proposed;         /* ... and was taken at least once in this term */

@@ -64,8 +64,8 @@ static int64_t left_of(const struct etcd_lessor *l, const struct etcd_lease *e, 
 static bool say(struct etcd_lessor *l, struct etcd_lease *e, uint64_t now_ns, int64_t *seconds)
 {
     *seconds = left_of(l, e, now_ns);
-    if (e->revoking || e->clearing || e->ttl < ETCD_LEASE_MARK_MIN || *seconds <= 0 ||
-        *seconds >= (e->last == 0 ? e->ttl : e->last))
+    if (e->revoking || e->clearing || e->clears_out > 0 || e->ttl < ETCD_LEASE_MARK_MIN ||
+        *seconds <= 0 || *seconds >= (e->last == 0 ? e->ttl : e->last))
         return false;
     e->last = *seconds;
     return true;
@@ -122,6 +122,8 @@ void etcd_lessor_saved(struct etcd_lessor *l, struct etcd_lease *e, int64_t seco
     }
     e->last = 0;
     e->clearing = false;
+    if (e->clears_out > 0) /* one that comes late would hide what was said after it */
+        e->clears_out--;
     bns_list_del(&e->clear);
     if (l->primary && l->settled)
         etcd_lessor_mark_set(l, e, now_ns + (uint64_t)step(e) * BNS_SEC); /* or later */

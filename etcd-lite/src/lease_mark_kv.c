@@ -120,8 +120,8 @@ static void propose_clears(struct etcd_kv *kv, uint64_t now)
         bns_list_push(&taken, n);
     }
     if (batch_propose(&x)) {
-        while (bns_list_pop(&taken) != NULL) {
-        }
+        while ((n = bns_list_pop(&taken)) != NULL)
+            BNS_CONTAINER(n, struct etcd_lease, clear)->clears_out++;
         return;
     }
     BNS_LIST_EACH(it, &taken)

@@ -128,6 +128,28 @@ static void a_renewal_is_told_when_the_checkpoint_is_gone(void **state)
     etcd_lessor_clear(&x.l);
 }
 
+/* Asked for twice, because the first took long: what is said between the two would be hidden by the
+ * second, and a renewal after it would be answered though the log says less. */
+static void nothing_is_said_while_one_is_still_taken_back(void **state)
+{
+    struct solo x;
+    int64_t seconds;
+    (void)state;
+
+    solo(&x, 60);
+    assert_non_null(etcd_lessor_mark(&x.l, AT(30), &seconds));
+    etcd_lessor_saved(&x.l, x.e, 30, AT(30));
+    assert_false(etcd_lessor_renew(&x.l, x.e, AT(31)));
+    x.e->clears_out = 2;
+    etcd_lessor_saved(&x.l, x.e, 0, AT(35)); /* the first */
+    assert_null(etcd_lessor_mark_next(&x.l, AT(70), NULL, &seconds));
+    assert_null(etcd_lessor_mark(&x.l, AT(70), &seconds));
+    etcd_lessor_saved(&x.l, x.e, 0, AT(71)); /* the second */
+    assert_non_null(etcd_lessor_mark_next(&x.l, AT(72), NULL, &seconds));
+    assert_false(etcd_lessor_renew(&x.l, x.e, AT(73))); /* it must be taken back first */
+    etcd_lessor_clear(&x.l);
+}
+
 static void an_old_checkpoint_counts_only_once_all_is_applied(void **state)
 {
     struct solo x;
@@ -417,6 +439,7 @@ int main(void)
         cmocka_unit_test(one_that_is_kept_alive_has_none),
         cmocka_unit_test(seconds_are_rounded_up),
         cmocka_unit_test(a_renewal_is_told_when_the_checkpoint_is_gone),
+        cmocka_unit_test(nothing_is_said_while_one_is_still_taken_back),
         cmocka_unit_test(an_old_checkpoint_counts_only_once_all_is_applied),
         cmocka_unit_test(a_lease_ages_though_the_leader_changes),
         cmocka_unit_test(a_checkpoint_that_prolongs_is_caught),
