@@ -158,8 +158,8 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
     if (code == BNS_OK)
         m->vote.known =
             read_hash(payload, &m->vote, &revision) == BNS_OK && revision == r->revision;
-    if (m->vote.known && m->vote.compacted != r->members[0].vote.compacted)
-        m->again = true; /* it has the compaction that we have soon, or we have its */
+    if (m->vote.known && m->vote.compacted < r->members[0].vote.compacted)
+        m->again = true; /* it has our compaction soon */
     check_end(r);
 }
 

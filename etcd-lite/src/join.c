@@ -32,6 +32,8 @@ struct etcd_join {
     size_t member, url; /* who is asked next */
     struct etcd_identity who;
     struct bns_err err;
+    int refused; /* by the last one that answered; 0: nobody has */
+    struct bns_err why;
 };
 
 /* ---- the list ------------------------------------------------------------------------------- */
@@ -188,17 +190,21 @@ static void answered(void *arg, int code, const struct bns_http_answer *a)
             code = etcd_join_parse((const char *)a->body.ptr, a->body.len, &j->who.told, &j->err);
         if (code == BNS_OK)
             code = find_self(j);
-        if (code == BNS_OK || (code == BNS_E_INVALID && bns_now_ns(j->env) >= j->give_up_ns)) {
+        if (code == BNS_OK) {
             j->done(j->arg, code, &j->who, &j->err);
             return;
         }
-        memset(&j->who, 0, sizeof j->who); /* one that lags: ask the next */
+        j->refused = code; /* maybe it lags: the next is asked */
+        j->why = j->err;
+        memset(&j->who, 0, sizeof j->who);
     }
     if (bns_now_ns(j->env) >= j->give_up_ns) {
-        (void)bns_err_set(&j->err, BNS_E_DROPPED,
-                          "cannot fetch cluster info from peer urls: could not retrieve cluster "
-                          "information from the given URLs (--initial-cluster)");
-        j->done(j->arg, BNS_E_DROPPED, NULL, &j->err);
+        if (j->refused == BNS_OK)
+            j->refused = bns_err_set(&j->why, BNS_E_DROPPED,
+                                     "cannot fetch cluster info from peer urls: could not "
+                                     "retrieve cluster information from the given URLs "
+                                     "(--initial-cluster)");
+        j->done(j->arg, j->refused, NULL, &j->why);
         return;
     }
     next(j);
