@@ -264,7 +264,7 @@ static void on_body(void *arg, struct bns_slice data)
     go_on(r);
 }
 
-/* What was held back while the handler took nothing. */
+/* What came while the handler took nothing. */
 static void resume(struct bns_gateway_req *r)
 {
     struct bns_slice in = bns_buf_slice(&r->rest);

@@ -58,7 +58,7 @@ struct probe {
     struct etcd_server *s;
     struct bns_http_req *q;
     const char *path;
-    unsigned todo, asked; /* bits of enum check */
+    unsigned unasked, asked; /* bits of enum check */
     const char *failed[CHECKS];
     bool health; /* /health: JSON, one reason */
     Etcdserverpb__RangeRequest range;
@@ -149,10 +149,10 @@ static void go_on(struct probe *p)
     struct bns_raft_status st;
     unsigned bit = 0;
 
-    while (p->todo != 0) {
-        while ((p->todo >> bit & 1) == 0)
+    while (p->unasked != 0) {
+        while ((p->unasked >> bit & 1) == 0)
             bit++;
-        p->todo &= ~(1u << bit);
+        p->unasked &= ~(1u << bit);
         switch ((enum check)bit) {
         case CORRUPTION:
             if (etcd_kv_alarmed(p->s->kv, ETCD_ALARM_CORRUPT))
@@ -194,7 +194,7 @@ static struct probe *probe_new(struct etcd_server *s, struct bns_http_req *q, co
     p->s = s;
     p->q = q;
     p->path = path;
-    p->todo = p->asked = asked;
+    p->unasked = p->asked = asked;
     p->range = (Etcdserverpb__RangeRequest)ETCDSERVERPB__RANGE_REQUEST__INIT;
     p->range.has_key = p->range.has_limit = p->range.has_keys_only = true;
     p->range.key = (ProtobufCBinaryData){1, (uint8_t *)(uintptr_t)&first};

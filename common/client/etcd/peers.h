@@ -25,7 +25,7 @@ struct bns_etcd_member;
 
 struct bns_etcd_member_handler {
     void (*on_up)(void *arg, int64_t revision); /* registered, the first time or anew */
-    /* Not registered any more, or not to be had for now; it goes on trying. May be NULL. */
+    /* Its registration is lost, or the servers refuse one; it goes on trying. May be NULL. */
     void (*on_down)(void *arg, int status, const char *text);
 };
 struct bns_etcd_member_options {
