@@ -28,6 +28,7 @@
 
 #define RETRY_NS (50 * BNS_MS)
 #define ANSWER_MAX (1024u * 1024)
+#define CHANGES_MAX 64u
 #define HEALTH_NS (5 * BNS_SEC)
 #define READY_PERCENT 90u
 
@@ -198,6 +199,7 @@ static void unwait(struct etcd_change *c)
 static void finish(struct etcd_change *c, struct etcd_status status, struct bns_slice body)
 {
     bns_list_del(&c->node);
+    c->s->changes_count--;
     unwait(c);
     c->done(c, status, body);
 }
@@ -567,6 +569,11 @@ void etcd_change(struct etcd_server *s, struct etcd_change *c)
     c->s = s;
     c->deadline_ns = bns_now_ns(s->env) + s->op_timeout_ns;
     bns_list_init(&c->node);
+    s->changes_count++;
+    if (s->changes_count > CHANGES_MAX) {
+        refuse(c, busy);
+        return;
+    }
     bns_list_push(&s->changes, &c->node);
     try_now(c);
     tick_soon(s);

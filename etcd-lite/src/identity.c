@@ -93,7 +93,8 @@ static int parse(const char *path, const char *text, struct etcd_identity *out, 
             "%s: format %u is newer than this program's (%u): run the newer etcd-lite", path,
             format, FORMAT);
     if (sscanf(text, "etcd-lite format %u cluster %" SCNx64 " member %" SCNx64 "%n", &format,
-               &out->cluster_id, &out->member_id, &end) != 3)
+               &out->cluster_id, &out->member_id, &end) != 3 ||
+        text[end] != '\n')
         return bns_err_set(err, BNS_E_CORRUPT, "%s: damaged identity file", path);
     if (strncmp(text + end, "\njoined\n", 8) != 0)
         return BNS_OK;

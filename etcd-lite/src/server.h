@@ -77,6 +77,7 @@ struct etcd_server {
     bool stopping_asks;
     struct bns_list changes; /* struct etcd_change */
     struct bns_timer changes_timer;
+    size_t changes_count;   /* of all, also those that the closing node answers */
     size_t changes_waiting; /* proposed here, not yet applied */
     struct bns_timer members_timer; /* who belongs has changed: dial */
     void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
