@@ -47,6 +47,24 @@ def python(name):
     return command
 
 
+def java(name, *jars):
+    """Command of the Java program tests/clients/java/<name>, with these Maven artifacts
+    (group:name:version) on its class path. Maven's own cache keeps them."""
+    for program in ("java", "javac", "mvn"):
+        need(program, "Java programs on the real clients")
+    work = os.path.join(ROOT, "build", "clients-java", name)
+    if ("java", name) not in _built:
+        os.makedirs(work, exist_ok=True)
+        for jar in jars:
+            subprocess.run(["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={jar}",
+                            f"-DoutputDirectory={work}"], check=True, timeout=600,
+                           stdout=subprocess.DEVNULL)
+        subprocess.run(["javac", "-cp", os.path.join(work, "*"), "-d", work,
+                        os.path.join(CLIENTS, "java", name + ".java")], check=True, timeout=600)
+        _built["java", name] = work
+    return ["java", "-cp", work + os.pathsep + os.path.join(work, "*"), name]
+
+
 def watch(language, endpoints, *more):
     """The command of that language's watch program; skips when its toolchain is missing."""
     if language == "go":
