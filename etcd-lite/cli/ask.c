@@ -196,7 +196,8 @@ static void answered(void *arg, const struct bns_etcd_answer *a)
 struct ctl_reply ctl_ask_at(struct ctl *c, struct bns_etcd *etcd, enum bns_etcd_method m,
                             const ProtobufCMessage *request)
 {
-    const struct bns_etcd_call_options o = {.method = m, .request = request};
+    const struct bns_etcd_call_options o = {
+        .method = m, .request = request, .session = c->session.revision > 0 ? &c->session : NULL};
     struct waiting w = {.c = c};
 
     if (bns_etcd_call(etcd, &o, answered, &w, NULL) != BNS_OK) {

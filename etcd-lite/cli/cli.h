@@ -38,7 +38,7 @@ struct ctl_flags {
     bool prefix, from_key, keys_only, count_only, value_only, prev_kv, ignore_value, ignore_lease;
     bool interactive, once, keys, physical, learner, listen, no_password, detail;
     bool auto_compact, auto_defrag;
-    int64_t rev, limit, ttl;
+    int64_t rev, at_least_rev, limit, ttl;
     const char *order, *sort_by, *consistency, *lease, *peer_urls, *new_password, *data_dir, *load;
     const char *perf_prefix;
 };
@@ -76,6 +76,7 @@ struct ctl {
     struct bns_vfs *vfs;
     struct bns_tls *tls;
     struct bns_etcd *etcd; /* NULL until it is needed */
+    struct bns_etcd_session session;
     struct bns_arena arena;
     struct ctl_kept *kept; /* answers */
     int dashes;            /* words before "--", or -1 */

@@ -140,6 +140,10 @@ int ctl_get(struct ctl *c, int argc, char **argv)
 
     if (code == CTL_OK)
         code = ctl_format(c, false);
+    if (code == CTL_OK && c->f.at_least_rev > 0 && !req.serializable)
+        return ctl_fail(CTL_ARGS, "`--at-least-rev` is for `--consistency=s`: a linearizable read "
+                                  "sees all revisions");
+    c->session.revision = c->f.at_least_rev;
     if (code == CTL_OK)
         code = ctl_ask(c, BNS_ETCD_RANGE, &req.base, &r);
     if (code == CTL_OK && c->f.value_only && c->out != CTL_SIMPLE)

@@ -38,6 +38,8 @@ const struct ctl_flag ctl_global_flags[] = {
 };
 
 const struct ctl_flag ctl_get_flags[] = {
+    {"at-least-rev", 0, CTL_INT, AT(at_least_rev), "0",
+     "With --consistency=s: wait until the member has applied this revision"},
     {"consistency", 0, CTL_STR, AT(consistency), "l", "Linearizable(l) or Serializable(s)"},
     {"count-only", 0, CTL_BOOL, AT(count_only), "false", "Get only the count"},
     {"from-key", 0, CTL_BOOL, AT(from_key), "false",

@@ -31,6 +31,7 @@ static void final_choose(struct sim_lane *l)
 
     l->value = l->expect = 0;
     l->rev = 0;
+    l->session = false;
     if (l->step < reads) {
         l->f = SIM_GET;
         l->server = l->step / m->cfg->keys;
@@ -140,7 +141,11 @@ static uint64_t deadline(struct sim_lane *l)
 
 static void send(struct sim_lane *l)
 {
-    struct bns_grpc_call_options opt = {.deadline_ns = deadline(l)};
+    char token[ETCD_TOKEN_TEXT];
+    int len = snprintf(token, sizeof token, "%lld", (long long)l->floor); /* fits */
+    const struct bns_grpc_md md = {bns_slice_str(ETCD_MIN_REVISION), bns_slice(token, (size_t)len)};
+    struct bns_grpc_call_options opt = {
+        .deadline_ns = deadline(l), .md = &md, .md_count = l->session};
     struct bns_arena arena;
     struct bns_slice req;
 

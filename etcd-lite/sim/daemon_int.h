@@ -72,6 +72,7 @@ struct sim_lane {
     struct bns_http_fetch *fetch;
     /* the operation under way */
     bool busy, strict, recorded;
+    bool session; /* SIM_GET: asked of the member alone, with all that is known as its token */
     uint64_t op, begun_ns;
     enum sim_f f;
     unsigned server, key;

@@ -1,6 +1,8 @@
 /* ops.c - what clients ask, and what the answers must be.
  *
- * Single-key operations go into the history, for the checker of linear orders at the end. Besides,
+ * Single-key operations go into the history, for the checker of linear orders at the end. Some
+ * reads are asked of one member alone, with a token that names the highest revision that anybody
+ * was told (bonsai-min-revision): they must fit into the same order. Besides,
  * every answer is held at once against all that is known:
  *   - the revision of an answer to a linearizable request is not below any that was told before
  *     the request began;
@@ -77,6 +79,7 @@ void sim_op_choose(struct sim_lane *l, struct bns_prng *p)
         m->compact_asked = l->rev;
     if ((l->f == SIM_OLD || l->f == SIM_COMPACT) && l->rev < 1)
         l->f = SIM_GET;
+    l->session = l->f == SIM_GET && bns_prng_chance(p, 0.2);
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
@@ -135,7 +138,7 @@ static struct bns_slice encode_range(const struct sim_lane *l, const char *key,
     }
     r.has_range_end = l->f == SIM_RANGE || l->f == SIM_LEASED;
     r.revision = l->f == SIM_OLD ? l->rev : 0;
-    r.serializable = l->f == SIM_SERIALIZABLE;
+    r.serializable = l->f == SIM_SERIALIZABLE || l->session;
     return pack(&r.base, arena);
 }
 
@@ -232,6 +235,8 @@ static void observe(struct etcd_sim *m, unsigned key, int64_t rev, uint64_t valu
     if (*at == 0)
         m->seen_at[rev][key] = bns_history_count(m->history);
     *at = value;
+    if (rev > m->rev_known) /* a watch told it, perhaps before any answer did */
+        m->rev_known = rev;
 }
 
 /* `key` as of revision `at` shows its change of revision `mod` (0: it was not there). */

@@ -236,6 +236,7 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     if (kv == NULL)
         return bns_err_set(err, BNS_E_NOMEM, "%s: no memory for a store", cfg->dir);
     kv->env = env;
+    kv->awaited = INT64_MAX;
     kv->alloc = env->alloc;
     kv->seed = bns_prng_next(&env->prng);
     kv->quota_bytes = cfg->quota_bytes == 0 ? QUOTA_DEFAULT : cfg->quota_bytes;
@@ -332,6 +333,21 @@ void etcd_kv_drain(struct etcd_kv *kv, void (*done)(void *arg), void *arg)
 int64_t etcd_kv_revision(const struct etcd_kv *kv)
 {
     return kv->now.revision;
+}
+
+void etcd_kv_await(struct etcd_kv *kv, int64_t revision, void (*fn)(void *arg), void *arg)
+{
+    kv->awaited = revision;
+    kv->on_awaited = fn;
+    kv->on_awaited_arg = arg;
+}
+
+void etcd_kv_reached(struct etcd_kv *kv)
+{
+    if (kv->now.revision < kv->awaited)
+        return;
+    kv->awaited = INT64_MAX;
+    kv->on_awaited(kv->on_awaited_arg);
 }
 
 int64_t etcd_kv_compacted(const struct etcd_kv *kv)

@@ -64,7 +64,10 @@ uint64_t etcd_kv_applied(const struct etcd_kv *kv);        /* Raft index */
 uint64_t etcd_kv_db_size(const struct etcd_kv *kv);        /* bytes of the file */
 uint64_t etcd_kv_db_size_in_use(const struct etcd_kv *kv); /* without free pages */
 uint64_t etcd_kv_keys(const struct etcd_kv *kv);           /* keys alive now */
-size_t etcd_kv_waiting(const struct etcd_kv *kv);          /* writes of this member */
+/* fn runs, once, inside whatever brings the store to that revision; one asker, who asks again with
+ * another number when he likes. INT64_MAX: never. */
+void etcd_kv_await(struct etcd_kv *kv, int64_t revision, void (*fn)(void *arg), void *arg);
+size_t etcd_kv_waiting(const struct etcd_kv *kv); /* writes of this member */
 bool etcd_kv_defragging(const struct etcd_kv *kv);
 uint64_t etcd_kv_quota(const struct etcd_kv *kv); /* bytes; UINT64_MAX = off */
 /* Room for a write of this cost (etcd_cost_put, etcd_cost_txn)? If not: status 8, the text is

@@ -59,7 +59,7 @@ struct etcd_pending {
     struct etcd_kv *kv;
     uint64_t seq;
     int64_t revision;
-    uint64_t index; /* a write's, in the log */
+    uint64_t index;             /* a write's, in the log */
     struct etcd_waiter *waiter; /* a write's; NULL = a read, or nobody waits any more */
     etcd_done *done;            /* a read's */
     void *arg;
@@ -250,6 +250,9 @@ struct etcd_kv {
     struct etcd_buckets buckets;
     uint32_t alarms; /* a bit a type */
     uint32_t alarms_count;
+    int64_t awaited; /* revision; INT64_MAX: none */
+    void (*on_awaited)(void *arg);
+    void *on_awaited_arg;
     void (*on_members)(void *arg);
     void *on_members_arg;
     struct etcd_auth *auth; /* auth.h */
@@ -261,6 +264,7 @@ struct etcd_kv {
 };
 
 /* kv.c */
+void etcd_kv_reached(struct etcd_kv *kv); /* the revision has changed */
 void etcd_kv_fatal(struct etcd_kv *kv, int code, const char *text);
 /* Submits with counting; every done callback calls etcd_kv_job_over first and returns when false.
  * */

@@ -60,7 +60,7 @@ static void on_range(struct bns_grpc_call *c, struct bns_slice msg)
         return;
     t->req = r;
     if (r->serializable)
-        range_soon(t);
+        etcd_task_at_least(t, range_soon);
     else if (t->s->learner)
         etcd_task_fail(t, ETCD_LEARNER_STATUS, ETCD_TEXT_LEARNER);
     else
@@ -131,7 +131,7 @@ static void on_txn(struct bns_grpc_call *c, struct bns_slice msg)
         return;
     t->req = r;
     if (etcd_txn_serializable(r))
-        txn_soon(t);
+        etcd_task_at_least(t, txn_soon);
     else
         etcd_task_linearizable(t, txn_soon);
 }
@@ -147,10 +147,12 @@ int etcd_kv_service(struct etcd_server *s)
     /* the largest message: a write at its limit and the framing around it, as etcd allows */
     uint32_t max = (uint32_t)s->opt->request_bytes_max + 512 * 1024;
     const struct bns_grpc_method methods[] = {
-        {.path = "/etcdserverpb.KV/Range", .handler = {.on_message = on_range}},
+        {.path = "/etcdserverpb.KV/Range",
+         .handler = {.on_message = on_range, .on_end = etcd_task_gone}},
         {.path = "/etcdserverpb.KV/Put", .handler = {.on_message = on_put}},
         {.path = "/etcdserverpb.KV/DeleteRange", .handler = {.on_message = on_delete}},
-        {.path = "/etcdserverpb.KV/Txn", .handler = {.on_message = on_txn}},
+        {.path = "/etcdserverpb.KV/Txn",
+         .handler = {.on_message = on_txn, .on_end = etcd_task_gone}},
         {.path = "/etcdserverpb.KV/Compact", .handler = {.on_message = on_compact}},
     };
     size_t count = sizeof methods / sizeof methods[0];

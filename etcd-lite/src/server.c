@@ -354,6 +354,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
     bns_timer_init(&s->publish, etcd_publish, s);
     bns_timer_init(&s->members_timer, sync_members, s);
     etcd_asks_init(s);
+    etcd_min_revision_init(s);
     etcd_sessions_init(s);
     etcd_cluster_init(s);
     etcd_hasher_init(&s->auth.hasher, env);
@@ -459,6 +460,7 @@ void etcd_server_free(struct etcd_server *s)
     bns_http_server_free(s->peer_http);
     etcd_kv_close(s->kv);
     etcd_hasher_free(&s->auth.hasher);
+    etcd_min_revision_free(s);
     etcd_secure_free(&s->secure);
     bns_free(s->env->alloc, s);
 }

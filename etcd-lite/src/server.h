@@ -9,6 +9,7 @@
 #include "app/admin.h"
 #include "app/raft_node.h"
 #include "autocompact.h"
+#include "base/heap.h"
 #include "cluster.h"
 #include "corrupt.h"
 #include "gateway.h"
@@ -24,6 +25,8 @@
 
 /* A planted bug (BNS_MUTANT): ids of requests are used again while an answer may still come. */
 #define ETCD_MUTANT_LATE_ANSWER 30
+/* ... a serializable read does not wait for the revision that its client has seen. */
+#define ETCD_MUTANT_TOKEN_IGNORED 90
 
 #define ETCD_API_VERSION "3.6.0"
 #define ETCD_CHECK_PATHS 7u /* of http.c */
@@ -55,6 +58,12 @@ struct etcd_server {
     size_t parked_count;
     struct bns_timer parked_timer;
     bool parked_pumping;
+    struct {                     /* min_revision.c */
+        struct bns_heap waiting; /* struct etcd_task, by revision */
+        struct bns_task task;
+        bool posted;
+        struct bns_counter *m_waits;
+    } min_revision;
     struct bns_timer publish;
     uint64_t op_timeout_ns;
     uint64_t leader, term; /* as the state machine was last told */
@@ -77,8 +86,8 @@ struct etcd_server {
     bool stopping_asks;
     struct bns_list changes; /* struct etcd_change */
     struct bns_timer changes_timer;
-    size_t changes_count;   /* of all, also those that the closing node answers */
-    size_t changes_waiting; /* proposed here, not yet applied */
+    size_t changes_count;           /* of all, also those that the closing node answers */
+    size_t changes_waiting;         /* proposed here, not yet applied */
     struct bns_timer members_timer; /* who belongs has changed: dial */
     void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
     void *on_removed_arg;
@@ -119,14 +128,15 @@ struct etcd_task {
     uint64_t deadline_ns;
     struct etcd_waiter wait;
     struct bns_raft_read read;
-    struct bns_list park; /* server.parked */
+    struct bns_list park;        /* server.parked */
+    struct bns_heap_node behind; /* server.min_revision.waiting */
     bool waiting, reading, storing, parked;
     const void *req;                     /* the decoded message */
     const struct etcd_status *instead;   /* of the answer, once the proposal is applied */
     struct etcd_who who;                 /* asks; found out when the task was made */
     void *ctx;                           /* the handler's */
     uint64_t index;                      /* likewise */
-    void (*then)(struct etcd_task *op);  /* after the linearizable read */
+    void (*then)(struct etcd_task *op);  /* after the linearizable read, or at the revision */
     void (*start)(struct etcd_task *op); /* the read of the store */
     /* NULL: the task's answer, or failure, is the call's. Else it is one step of several: what
      * came of it, once; the task is out of all queues. The answer (status 0) is to be released. */
@@ -146,6 +156,7 @@ void etcd_task_drop(struct etcd_task *op); /* out of all queues: nobody is told 
 void etcd_task_fail(struct etcd_task *op, int status, const char *text); /* ends op and call */
 void etcd_task_answer(struct etcd_task *op, struct etcd_answer *a);      /* likewise */
 void etcd_task_reply(struct etcd_task *op, struct bns_slice msg);        /* copies msg; likewise */
+void etcd_task_enlist(struct etcd_task *op); /* its deadline counts from now on; no-op if it does */
 void etcd_task_linearizable(struct etcd_task *op, void (*then)(struct etcd_task *op));
 /* Runs start, which reads the store, now or when there is room for the answer. */
 void etcd_task_store(struct etcd_task *op, void (*start)(struct etcd_task *op));
@@ -153,6 +164,22 @@ void etcd_task_store(struct etcd_task *op, void (*start)(struct etcd_task *op));
 void etcd_task_propose(struct etcd_task *op, enum etcd_op kind, struct bns_slice request);
 /* Decodes into the call's arena; on failure the call has been finished. */
 void *etcd_decode(struct bns_grpc_call *c, const void *descriptor, struct bns_slice msg);
+
+/* ---- reads of this member's state that see what their client has seen (min_revision.c) ------- */
+#define ETCD_MIN_REVISION "bonsai-min-revision"
+#define ETCD_TOKEN_TEXT 24u
+/* For a serializable read: runs then, now or once this member has applied the revision that the
+ * call's metadata names; or the task fails. */
+void etcd_task_at_least(struct etcd_task *op, void (*then)(struct etcd_task *op));
+bool etcd_task_is_behind(const struct etcd_task *op); /* it waits for that */
+void etcd_task_unwait_revision(struct etcd_task *op); /* no-op when it does not */
+/* For the on_end of methods that use it. */
+void etcd_task_gone(struct bns_grpc_call *c, enum bns_grpc_end why);
+/* The trailer with the session's token, 0 or 1 of them; out points into text. */
+size_t etcd_task_token(const struct etcd_task *op, int64_t revision, char text[ETCD_TOKEN_TEXT],
+                       struct bns_grpc_md *out);
+void etcd_min_revision_init(struct etcd_server *s);
+void etcd_min_revision_free(struct etcd_server *s);
 
 /* Registers KV, and Cluster. */
 BNS_MUST_CHECK int etcd_kv_service(struct etcd_server *s);

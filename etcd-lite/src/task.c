@@ -19,6 +19,7 @@
 
 #define TEXT_BUSY "etcdserver: too many requests"
 #define TEXT_TIMEOUT "etcdserver: request timed out"
+#define TEXT_BEHIND "etcdserver: this member has not applied the revision asked for"
 #define TEXT_NO_LEADER "etcdserver: no leader"
 
 static void arm(struct etcd_server *s)
@@ -42,6 +43,7 @@ static void detach(struct etcd_task *t)
         bns_list_del(&t->park);
         t->s->parked_count--;
     }
+    etcd_task_unwait_revision(t);
     t->waiting = false;
     t->reading = false;
     t->parked = false;
@@ -62,7 +64,9 @@ void etcd_tasks_timer(void *arg)
             continue;
         }
         bns_counter_add(s->m_timeouts, 1);
-        if (s->leader == 0 && t->reading)
+        if (etcd_task_is_behind(t))
+            etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_BEHIND);
+        else if (s->leader == 0 && t->reading)
             etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_NO_LEADER);
         else
             etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_TIMEOUT);
@@ -103,10 +107,12 @@ void etcd_task_init(struct etcd_task *t, struct etcd_server *s, struct bns_grpc_
     t->deadline_ns = bns_now_ns(s->env) + s->op_timeout_ns;
 }
 
-static void enlist(struct etcd_task *t)
+void etcd_task_enlist(struct etcd_task *t)
 {
     bool first = bns_list_empty(&t->s->ops);
 
+    if (!bns_list_empty(&t->node))
+        return;
     bns_list_push(&t->s->ops, &t->node);
     if (first)
         arm(t->s);
@@ -149,6 +155,9 @@ void etcd_task_reply_buf(struct etcd_task *t, struct bns_buf *out, int rv)
 void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
 {
     struct etcd_server *s = t->s; /* the task ends with its call */
+    char text[ETCD_TOKEN_TEXT];
+    struct bns_grpc_md token;
+    int64_t revision;
     int rv;
 
     if (a->status != 0) {
@@ -162,13 +171,15 @@ void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
         return;
     }
     etcd_answer_header(a, t->s->cluster_id, t->s->member_id, t->s->term);
+    revision = a->revision;
     rv = bns_grpc_send(t->call, a->slices, a->slices_count, a->release, a->release_arg);
     if (rv != BNS_OK)
         a->release(a->release_arg, rv);
     if (rv == BNS_E_NOMEM)
         bns_grpc_finish(t->call, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: out of memory", NULL, 0);
     else
-        bns_grpc_finish(t->call, BNS_GRPC_OK, NULL, NULL, 0);
+        bns_grpc_finish(t->call, BNS_GRPC_OK, NULL, &token,
+                        etcd_task_token(t, revision, text, &token));
     etcd_tasks_pump(s);
 }
 
@@ -214,8 +225,7 @@ void etcd_task_store(struct etcd_task *t, void (*start)(struct etcd_task *t))
     t->start = start;
     t->parked = true;
     bns_list_push(&s->parked, &t->park);
-    if (bns_list_empty(&t->node))
-        enlist(t);
+    etcd_task_enlist(t);
     if (s->parked_count++ == 0)
         bns_timer_start(s->env, &s->parked_timer, bns_now_ns(s->env) + PARKED_NS);
 }
@@ -244,8 +254,7 @@ void etcd_task_linearizable(struct etcd_task *t, void (*then)(struct etcd_task *
     t->then = then;
     t->read.fn = read_done;
     t->reading = true;
-    if (bns_list_empty(&t->node))
-        enlist(t);
+    etcd_task_enlist(t);
     bns_raft_node_read(t->s->node, &t->read, t->deadline_ns);
 }
 
@@ -305,10 +314,10 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
         rv = bns_raft_node_propose(s->node, entry);
     }
     bns_rcbuf_put(entry);
-    if (rv == BNS_OK && bns_list_empty(&t->node))
-        enlist(t);
-    if (rv == BNS_OK)
+    if (rv == BNS_OK) {
+        etcd_task_enlist(t);
         return;
+    }
     if (rv == BNS_E_NOSPACE)
         etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE);
     else if (rv == BNS_E_SHUTDOWN)

@@ -590,6 +590,7 @@ void etcd_watch_notify(struct etcd_kv *kv, uint32_t changes)
 
     BNS_ASSERT(kv->rows_count >= changes);
     h->revision = kv->now.revision;
+    etcd_kv_reached(kv);
     if (h->watches == 0)
         return;
     for (uint32_t i = 0; i < changes; i++) {
@@ -615,6 +616,7 @@ void etcd_watch_installed(struct etcd_kv *kv)
 
     BNS_ASSERT(h->flying_count == 0);
     h->revision = now;
+    etcd_kv_reached(kv);
     if (h->watches > 0 && etcd_recent_begin(&h->recent, kv->alloc, now + 1) != BNS_OK)
         BNS_ASSERT(false); /* the ring is there since the first watch */
     BNS_LIST_EACH(sn, &h->streams)

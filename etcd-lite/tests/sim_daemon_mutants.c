@@ -41,6 +41,7 @@ static const struct planted {
     {30, "ids of requests are used again: a late answer goes to another", 0x3, NULL, -1},
     {33, "a watch that caught up skips what came meanwhile", 0x3, NULL, -1},
     {34, "progress is told to a watch ahead of its events", 0x1, NULL, -1},
+    {90, "a read with a session's token does not wait for its revision", 0x1, NULL, -1},
     {61, "only the first compare of a transaction is looked at", 0x1,
      "append: ", ETCD_SIM_WORK_APPEND},
     {61, "the same, and money vanishes", 0x1, "bank: ", ETCD_SIM_WORK_BANK},

@@ -112,6 +112,27 @@ static void again(struct bns_etcd_call *k)
 
 /* ---- one attempt ----------------------------------------------------------------------------- */
 
+/* Every response of etcd begins with its header. */
+static void session_seen(struct bns_etcd_session *s, const ProtobufCMessage *msg)
+{
+    const Etcdserverpb__ResponseHeader *h =
+        ((const Etcdserverpb__PutResponse *)(const void *)msg)->header;
+
+    if (h != NULL && h->revision > s->revision)
+        s->revision = h->revision;
+}
+
+static size_t session_md(const struct bns_etcd_session *s, char text[24], struct bns_grpc_md *md)
+{
+    int len;
+
+    if (s == NULL || s->revision <= 0)
+        return 0;
+    len = snprintf(text, 24, "%lld", (long long)s->revision); /* fits */
+    *md = (struct bns_grpc_md){BNS_LIT("bonsai-min-revision"), bns_slice(text, (size_t)len)};
+    return 1;
+}
+
 static void on_message(struct bns_grpc_ccall *cc, struct bns_slice msg)
 {
     struct bns_etcd_call *k = bns_grpc_ccall_arg(cc);
@@ -119,6 +140,8 @@ static void on_message(struct bns_grpc_ccall *cc, struct bns_slice msg)
     if (k->done == NULL || k->msg != NULL || k->bad)
         return;
     k->bad = bns_etcd_unpack(k->method, msg, &k->arena, &k->msg) != BNS_OK;
+    if (!k->bad && k->session != NULL)
+        session_seen(k->session, k->msg);
 }
 
 static bool may_have_happened(const struct bns_etcd_call *k, int status)
@@ -194,7 +217,8 @@ static const struct bns_grpc_client_handler handler = {.on_message = on_message,
 static void go(struct bns_etcd_call *k)
 {
     struct bns_etcd *c = k->c;
-    struct bns_grpc_md md[3];
+    struct bns_grpc_md md[4];
+    char session[24];
     struct bns_grpc_call_options o = {
         .path = bns_etcd_info[k->method].path, .md = md, .deadline_ns = k->deadline_ns};
     struct bns_grpc_client *g;
@@ -210,6 +234,7 @@ static void go(struct bns_etcd_call *k)
     bns_timer_stop(c->env, &k->timer);
     rv = bns_etcd_pick(c, &k->ep, &g);
     o.md_count = bns_etcd_metadata(c, k->method, md);
+    o.md_count += session_md(k->session, session, md + o.md_count);
     k->token_gen = c->token_gen;
     k->sent_ns = bns_now_ns(c->env);
     if (rv == BNS_OK)
@@ -247,6 +272,7 @@ int bns_etcd_call(struct bns_etcd *c, const struct bns_etcd_call_options *o, bns
         return BNS_E_NOMEM;
     k->c = c;
     k->method = o->method;
+    k->session = o->session;
     k->done = done;
     k->arg = arg;
     k->deadline_ns = o->deadline_ns;

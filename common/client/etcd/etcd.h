@@ -123,7 +123,18 @@ typedef void bns_etcd_done(void *arg, const struct bns_etcd_answer *a);
 
 struct bns_etcd_call;
 
+/* A session: whoever uses it reads its own writes, and never an older state than it has seen, on
+ * whichever member and by whichever client. Each answer raises `revision` to that of its header;
+ * each call sends it along, and a serializable read is answered by a state at least as new, without
+ * a round to the leader. That is etcd-lite's (metadata bonsai-min-revision): a real etcd ignores
+ * it, so there only linearizable reads keep the promise. Starts as {0}; the number may be stored,
+ * and handed to others. */
+struct bns_etcd_session {
+    int64_t revision;
+};
+
 struct bns_etcd_call_options {
+    struct bns_etcd_session *session; /* borrowed until done; NULL: none */
     enum bns_etcd_method method;
     const ProtobufCMessage *request; /* packed as it is */
     uint64_t deadline_ns;            /* absolute; 0: the client's default from now; BNS_NEVER */

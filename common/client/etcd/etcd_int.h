@@ -57,6 +57,7 @@ struct bns_etcd_call {
     struct bns_arena arena; /* of the answer */
     ProtobufCMessage *msg;
     bns_etcd_done *done; /* NULL: cancelled, or told already */
+    struct bns_etcd_session *session;
     void *arg;
     uint64_t deadline_ns, sent_ns;
     size_t ep;
