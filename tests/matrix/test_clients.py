@@ -1,17 +1,22 @@
-"""Programs on real client libraries, on one and three members, and while the leader is lost."""
+"""Programs on real client libraries, on one and three members, and while the leader is lost.
+
+Which client is tried with what, and where: the table of README.md beside this file.
+"""
+import os
+import shutil
 import subprocess
-import sys
 
 import pytest
 
 import programs
 from cluster import Cluster, wait_for
-from conftest import need
+from test_tls import Pki
 
 PYTHON = """
-import sys, etcd3
+import os, sys, etcd3
 host, port = sys.argv[1].split(":")
-c = etcd3.client(host=host, port=int(port), timeout=10)
+ca, cert, key = (os.environ.get("ETCDCTL_" + n) for n in ("CACERT", "CERT", "KEY"))
+c = etcd3.client(host=host, port=int(port), timeout=10, ca_cert=ca, cert_cert=cert, cert_key=key)
 c.delete_prefix("py/")
 c.put("py/a", "1")
 assert c.get("py/a")[0] == b"1"
@@ -41,15 +46,54 @@ def test_programs(language, size, request):
     assert "PASS" in programs.run(kvtxn(language, cluster))
 
 
+def python_kv(endpoint):
+    """The command of the Python KV and txn program; skips when its package is missing."""
+    return [programs.python("locks.py")[0], "-c", PYTHON, endpoint]
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_python_client(size, request):
     cluster = request.getfixturevalue("one" if size == 1 else "three")
-    python = "/usr/bin/python3"
-    r = subprocess.run([python, "-c", "import etcd3"], capture_output=True)
-    if r.returncode != 0:
-        need("python3-etcd3", "the Python client")
     for n in cluster.nodes:
-        assert "PASS" in programs.run([python, "-c", PYTHON, n.endpoint])
+        assert "PASS" in programs.run(python_kv(n.endpoint))
+
+
+# ---- locks and elections with what each client has for them --------------------------------------
+LOCKS = {
+    "go": lambda c: [programs.go("locks"), "-endpoints", c.endpoints],
+    "go-stubs": lambda c: [programs.go("locksraw"), "-endpoints", c.endpoints],
+    "node": lambda c: programs.node("locks.js") + [c.endpoints],
+    "python": lambda c: programs.python("locks.py") + [c.nodes[-1].endpoint],
+}
+
+
+@pytest.mark.parametrize("language", LOCKS)
+def test_locks_and_elections(language, three):
+    assert "PASS" in programs.run(LOCKS[language](three))
+
+
+@pytest.fixture(scope="module")
+def tls():
+    """A member that wants certificates, and the environment of its clients."""
+    pki = Pki()
+    try:
+        files = pki.tls()
+        with Cluster(1, tls=files, flags=pki.flags()) as c:
+            yield c, {**os.environ, "ETCDCTL_CACERT": files["ca"], "ETCDCTL_CERT": files["cert"],
+                      "ETCDCTL_KEY": files["key"]}
+    finally:
+        shutil.rmtree(pki.dir, ignore_errors=True)
+
+
+@pytest.mark.parametrize("language", LOCKS)
+def test_locks_and_elections_over_tls(language, tls):
+    cluster, env = tls
+    assert "PASS" in programs.run(LOCKS[language](cluster), env=env)
+
+
+def test_python_client_over_tls(tls):
+    cluster, env = tls
+    assert "PASS" in programs.run(python_kv(cluster.nodes[0].endpoint), env=env)
 
 
 def test_programs_before_during_and_after_leader_loss():
