@@ -83,3 +83,11 @@ def check(kind, history):
     checker = os.path.join(BIN, "check_history")
     if os.path.exists(checker):
         print(run([checker, kind, history], timeout=240).strip())
+
+
+def verdict(kind, history):
+    """Exit code and words of the checker: 0 nothing is wrong, 1 something is."""
+    r = subprocess.run([os.path.join(BIN, "check_history"), kind, history], capture_output=True,
+                       text=True, timeout=240)
+    print(r.stdout.strip(), r.stderr.strip())
+    return r.returncode, r.stdout + r.stderr

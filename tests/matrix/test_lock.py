@@ -3,24 +3,19 @@ cancels, leases that end; through leader loss.
 
 Lease ids that a server chose, and what is made of them, are masked.
 """
-import json
 import os
-import random
 import re
 import signal
 import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 
 import pytest
 
 import programs
 from callers import Caller
-from cluster import ROOT, Cluster, wait_for
+from cluster import Cluster, wait_for
 from conftest import need
+from locking import Fenced, Guarded, History, Holder, Worker, history_of, work
 
 LONG = "n" * 100000
 
@@ -170,33 +165,6 @@ def test_a_waiter_survives_the_leader_and_gets_the_lock():
 # ---- fencing -----------------------------------------------------------------------------------
 
 
-class Fenced:
-    """The resource of docs/examples/fencing.py as a process."""
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, os.path.join(ROOT, "docs", "examples", "fencing.py")],
-            stdout=subprocess.PIPE, text=True)
-        self.url = f"http://127.0.0.1:{self.process.stdout.readline().strip()}/"
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.communicate()
-
-    def write(self, token, value):
-        """The status: 200, or 412 for an old token."""
-        try:
-            urllib.request.urlopen(f"{self.url}?token={token}", value.encode(), timeout=10).close()
-            return 200
-        except urllib.error.HTTPError as e:
-            return e.code
-
-    def read(self):
-        with urllib.request.urlopen(self.url, timeout=10) as r:
-            return json.load(r)
-
-
 def token_of(c, key, to=None):
     return c.ok("Range", to, key=key)["kv"]["create_revision"]
 
@@ -213,117 +181,57 @@ def test_who_overslept_its_lease_changes_nothing(one):
         c.ok("Unlock", key=theirs)
 
 
-class History:
-    """JSON lines for our checkers; common/sim/README.md has the shapes."""
-
-    def __init__(self, path):
-        self.file, self.mutex, self.count = open(path, "w"), threading.Lock(), 0
-        self.start = time.monotonic_ns()
-        self.processes = 0
-
-    def process(self):
-        with self.mutex:
-            self.processes += 1
-            return self.processes - 1
-
-    def line(self, process, kind, f, key, value):
-        with self.mutex:
-            self.file.write(json.dumps({
-                "index": self.count, "time": time.monotonic_ns() - self.start, "process": process,
-                "type": kind, "f": f, "key": key, "value": value}) + "\n")
-            self.count += 1
-
-
-class Worker(threading.Thread):
-    """Locks, writes with its token, unlocks, again and again; sometimes it forgets its lease."""
-
-    def __init__(self, number, history, cluster, disk, stop):
-        super().__init__(daemon=True)
-        self.h, self.cluster, self.disk, self.stop = history, cluster, disk, stop
-        self.rnd, self.held, self.error = random.Random(number), 0, None
-        self.process = history.process()
-
-    def call(self, f, key, value, op):
-        """op() is (kind, value); an unknown outcome is the end of this process."""
-        self.h.line(self.process, "invoke", f, key, value)
-        kind, out = op()
-        self.h.line(self.process, kind, f, key, out)
-        if kind == "info":
-            self.process = self.h.process()
-        return out if kind == "ok" else None
-
-    def one(self, c):
-        to = self.rnd.choice(self.cluster.nodes).endpoint
-        name = self.rnd.randrange(1, 1 << 40)
-
-        def acquire():
-            r = c.call("Lock", to, name="disk", lease=name, seconds=15)
-            if "ok" not in r:
-                return "info", None
-            kv = c.call("Range", to, key=f"disk/{name:x}", seconds=5).get("ok", {}).get("kv")
-            if kv is None:  # its lease has ended meanwhile, or nobody knows
-                return "info", None
-            return "ok", {"token": kv["create_revision"], "lease": str(name)}
-
-        def granted():
-            r = c.call("LeaseGrant", to, TTL=2, ID=name, seconds=5)
-            return ("ok", {"ttl_ms": r["ok"]["TTL"] * 1000}) if "ok" in r else ("info", None)
-
-        if not self.call("grant", str(name), {"ttl_ms": 2000}, granted):
-            return
-        life = self.process
-        got = self.call("acquire", "lock", {"lease": str(name)}, acquire)
-        if not got:
-            return
-        self.held += 1
-        for _ in range(3):
-            time.sleep(self.rnd.random() * (0.9 if self.rnd.randrange(4) == 0 else 0.02))
-            token = got["token"]
-            self.call("use", "disk", {"token": token}, lambda: (
-                ("ok" if self.disk.write(token, str(token)) == 200 else "fail"), None))
-        if self.process == life and self.rnd.randrange(4) > 0:
-            self.call("release", "lock", None, lambda: (
-                ("ok", None) if "ok" in c.call("Unlock", to, key=f"disk/{name:x}", seconds=5)
-                else ("info", None)))
-
-    def run(self):
-        try:
-            with Caller() as c:
-                while not self.stop.is_set():
-                    self.one(c)
-        except Exception as e:  # said by the test
-            self.error = e
-
-
 def test_with_fencing_no_two_effects_whatever_happens_to_the_members():
     with Cluster(3) as cluster, Fenced() as disk:
         path = os.path.join(cluster.dir, "history.jsonl")
         history, stop = History(path), threading.Event()
         workers = [Worker(i, history, cluster, disk, stop) for i in range(4)]
-        held = lambda: sum(w.held for w in workers)  # noqa: E731
-        for w in workers:
-            w.start()
-        for fault in ("pause", "kill", "pause"):
-            before = held()
-            wait_for("the lock goes round", lambda: held() >= before + 3, 60)
+
+        def pause():
             leader = wait_for("a leader", cluster.leader, 30)
-            if fault == "pause":
-                leader.signal(signal.SIGSTOP)
-                others = [n for n in cluster.nodes if n is not leader]
-                wait_for("another leader", lambda: any(n.is_leader() for n in others), 30)
-                leader.signal(signal.SIGCONT)
-            else:
-                leader.kill()
-                leader.start()
-        before = held()
-        wait_for("the lock goes round afterwards", lambda: held() >= before + 3, 60)
-        stop.set()
-        for w in workers:
-            w.join(60)
-            assert w.error is None and not w.is_alive(), w.error
+            leader.signal(signal.SIGSTOP)
+            others = [n for n in cluster.nodes if n is not leader]
+            wait_for("another leader", lambda: any(n.is_leader() for n in others), 30)
+            return leader
+
+        def kill():
+            leader = wait_for("a leader", cluster.leader, 30)
+            leader.kill()
+            return leader
+
+        def wake(leader):
+            leader.signal(signal.SIGCONT)
+
+        faults = [(pause, wake), (kill, lambda leader: leader.start()), (pause, wake)]
+        work(workers, faults, stop)
         history.file.close()
         programs.check("lock", path)
         programs.check("lease", path)
+
+
+@pytest.mark.parametrize("kind, fencing", [("lock", True), ("lock", False), ("election", False)],
+                         ids=["fenced-lock", "unfenced-lock", "unfenced-election"])
+def test_the_checker_finds_the_write_of_a_paused_holder(kind, fencing, one, tmp_path):
+    """Two processes; the first is stopped for longer than its lease lives and then writes. With
+    fencing nothing is wrong with that; without, our checker must say what is: so it would."""
+    name = f"{kind}-{fencing}"
+    with Guarded(fencing) as disk, Holder(one.nodes[0], disk, kind, name, 1) as first:
+        token = first.mark("held")["token"]
+        assert first.write() == "ok"
+        first.pause()
+        first.tell_to_write()
+        with Holder(one.nodes[0], disk, kind, name, 2) as second:
+            assert second.mark("held")["token"] > token
+            assert second.write() == "ok"
+            first.wake()
+            assert first.written() == ("fail" if fencing else "ok")
+            first.mark("lost")
+    order = [token < t for t, _ in disk.resource.written]  # whose writes had an effect
+    assert order == ([False, True] if fencing else [False, True, False])
+    path = history_of([first, second], tmp_path / "history.jsonl")
+    assert programs.verdict("lease", path)[0] == 0
+    code, said = programs.verdict("lock", path)
+    assert (code, "stale-holder" in said) == ((0, False) if fencing else (1, True)), said
 
 
 # ---- real clients ------------------------------------------------------------------------------

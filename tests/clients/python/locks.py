@@ -1,7 +1,7 @@
 """locks: the class Lock of the Python client etcd3. Exits 0 when all answers are right.
 
 The package has no elections, neither a class nor stubs. With the `tenacity` of Debian 12 its Lock
-fails when it has to wait (it gives a wait function of the arguments of old), so waiting is done here.
+fails when it has to wait (its wait function has the arguments of old), so waiting is done here.
 """
 import sys
 import threading
