@@ -79,7 +79,8 @@ class Node:
         return f"{self.host}:{self.client}"
 
     def start(self, *more):
-        program = ETCD if self.cluster.real else os.path.join(BIN, "etcd-lite")
+        program = self.cluster.program or (
+            ETCD if self.cluster.real else os.path.join(BIN, "etcd-lite"))
         flags = [
             "--name", self.name, "--data-dir", self.dir,
             "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
@@ -134,11 +135,13 @@ class Node:
 
 
 class Cluster:
-    """tls: ca, cert and key of a client, when clients (and with peer_tls, members) use TLS."""
+    """tls: ca, cert and key of a client, when clients (and with peer_tls, members) use TLS.
+    program: another etcd-lite, or with real another etcd."""
 
     def __init__(self, size, real=False, flags=(), prefix=(), hosts=None, tls=None,
-                 peer_tls=False):
+                 peer_tls=False, program=None):
         self.real = real
+        self.program = program
         self.tls = tls
         self.scheme = "https" if tls else "http"
         self.peer_scheme = "https" if peer_tls else "http"
