@@ -134,17 +134,24 @@ static const struct bns_raft_conf *counted(const struct bns_raft *r, struct bns_
     return all;
 }
 
+/* A commit may put a configuration in force that asks fewer: what they have is looked at again.
+ * One turn more a configuration, of which a log holds at most one that is not committed. */
 void raft_maybe_commit(struct bns_raft *r)
 {
     struct bns_raft_conf all;
-    uint64_t index = bns_quorum_reached(counted(r, &all), match_of, r);
+    uint64_t in_force;
 
-    if (index > raft_log_last(&r->log) || index <= r->commit)
-        return;
-    if (raft_log_term(&r->log, index) != r->term && !BNS_MUTANT(r, 1))
-        return;
-    raft_commit_to(r, index);
-    raft_reads_check(r);
+    do {
+        uint64_t index = bns_quorum_reached(counted(r, &all), match_of, r);
+
+        in_force = r->conf_index;
+        if (index > raft_log_last(&r->log) || index <= r->commit)
+            return;
+        if (raft_log_term(&r->log, index) != r->term && !BNS_MUTANT(r, 1))
+            return;
+        raft_commit_to(r, index);
+        raft_reads_check(r);
+    } while (r->conf_index != in_force);
 }
 
 /* ---- progress ------------------------------------------------------------------------------- */

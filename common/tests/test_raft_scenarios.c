@@ -33,6 +33,7 @@ static const char *const names[] = {
     "change_rules",
     "remove_leader",
     "remove_leader_of_two",
+    "smaller_quorum",
     "removed_follower",
     "transfer",
     "room",
