@@ -161,6 +161,10 @@ int etcd_alarm_apply(struct etcd_kv *kv, const Etcdserverpb__AlarmRequest *r,
         }
         if (!there) /* one byte or none: who raised it */
             rv = etcd_bucket_put(kv, ETCD_BUCKET_ALARMS, key, bns_slice(&by, r->by_member ? 1 : 0));
+        if (rv == BNS_E_TOOBIG) {
+            *why = too_many;
+            return BNS_OK;
+        }
         add_part(&c, r->memberid, (int)r->alarm, false);
         break;
     case ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE:

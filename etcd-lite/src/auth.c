@@ -520,11 +520,25 @@ bool etcd_auth_is_op(const Etcdserverpb__InternalRaftRequest *r)
            r->auth_role_revoke_permission != NULL;
 }
 
+/* A change ends with rows of AUTH: without a place for them it does not begin. One more is asked
+ * for, because the change's own row may take the first. */
+static bool has_rows(struct etcd_kv *kv)
+{
+    uint32_t missing = (uint32_t)(etcd_bucket_get(kv, ETCD_BUCKET_AUTH, KEY_ENABLED).ptr == NULL) +
+                       (uint32_t)(etcd_bucket_get(kv, ETCD_BUCKET_AUTH, KEY_REVISION).ptr == NULL);
+
+    return missing == 0 || etcd_bucket_room(kv, ETCD_BUCKET_AUTH, missing + 1);
+}
+
 int etcd_auth_apply(struct etcd_kv *kv, uint64_t index, const Etcdserverpb__InternalRaftRequest *r,
                     struct etcd_status *why)
 {
     struct etcd_auth *a = kv->auth;
 
+    if (!has_rows(kv) && r->authenticate == NULL) {
+        *why = no_space;
+        return BNS_OK;
+    }
     if (r->auth_enable != NULL)
         return enable(a, why);
     if (r->auth_disable != NULL)

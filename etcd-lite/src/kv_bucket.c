@@ -4,6 +4,10 @@
  * watches and compaction pass it over, and snapshots carry it like any other row. A key keeps its
  * slot while it exists; a new one gets the lowest that is free, which depends on nothing but the
  * log, so members agree. A row without bytes is one that goes.
+ *
+ * The last ETCD_BUCKET_RESERVE slots are not for what clients make as they please (users, roles,
+ * checkpoints of leases): however many of those there are, members, alarms and the two rows of auth
+ * find a place.
  */
 #include "kv_bucket.h"
 
@@ -76,11 +80,13 @@ static bool is_taken(const struct etcd_buckets *t, uint32_t slot)
     return slot / 64 < t->taken_words && (t->taken[slot / 64] >> slot % 64 & 1) != 0;
 }
 
-static uint32_t lowest_free(const struct etcd_buckets *t)
+/* Below low_word there is none. */
+static uint32_t lowest_free(struct etcd_buckets *t)
 {
-    for (size_t w = 0; w < t->taken_words; w++) {
+    for (size_t w = t->low_word; w < t->taken_words; w++) {
         uint32_t bit = 0;
 
+        t->low_word = w;
         if (t->taken[w] == UINT64_MAX)
             continue;
         while ((t->taken[w] >> bit & 1) != 0)
@@ -88,6 +94,20 @@ static uint32_t lowest_free(const struct etcd_buckets *t)
         return (uint32_t)(w * 64) + bit;
     }
     return (uint32_t)(t->taken_words * 64);
+}
+
+static void set_free(struct etcd_buckets *t, uint32_t slot)
+{
+    t->taken[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    if (slot / 64 < t->low_word)
+        t->low_word = slot / 64;
+}
+
+static uint32_t slots_for(enum etcd_bucket b)
+{
+    bool many = b == ETCD_BUCKET_USERS || b == ETCD_BUCKET_ROLES || b == ETCD_BUCKET_LEASES;
+
+    return many ? ETCD_BUCKET_ROWS_MAX - ETCD_BUCKET_RESERVE : ETCD_BUCKET_ROWS_MAX;
 }
 
 /* ---- rows ----------------------------------------------------------------------------------- */
@@ -154,7 +174,7 @@ int etcd_bucket_put(struct etcd_kv *kv, enum etcd_bucket b, struct bns_slice key
     if (r != NULL) {
         set_bytes(r, bytes);
     } else {
-        int rv = slot < ETCD_BUCKET_ROWS_MAX ? insert(kv, slot, bytes) : BNS_E_TOOBIG;
+        int rv = slot < slots_for(b) ? insert(kv, slot, bytes) : BNS_E_TOOBIG;
 
         if (rv != BNS_OK) {
             bns_rcbuf_put(bytes);
@@ -162,6 +182,15 @@ int etcd_bucket_put(struct etcd_kv *kv, enum etcd_bucket b, struct bns_slice key
         }
     }
     return to_store(kv, slot, bns_rcbuf_get(bytes));
+}
+
+bool etcd_bucket_room(struct etcd_kv *kv, enum etcd_bucket b, uint32_t rows)
+{
+    uint32_t at = lowest_free(&kv->buckets);
+
+    for (; rows > 0 && at < slots_for(b); at++)
+        rows -= !is_taken(&kv->buckets, at);
+    return rows == 0;
 }
 
 int etcd_bucket_del(struct etcd_kv *kv, enum etcd_bucket b, struct bns_slice key)
@@ -180,7 +209,7 @@ int etcd_bucket_del(struct etcd_kv *kv, enum etcd_bucket b, struct bns_slice key
     }
     slot = r->slot;
     BNS_ASSERT(bns_skip_del(&kv->buckets.rows, bns_slice(r->skip.key, r->skip.key_len)) != NULL);
-    kv->buckets.taken[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    set_free(&kv->buckets, slot);
     bns_rcbuf_put(r->bytes);
     bns_free(kv->alloc, r);
     bns_rcbuf_put(name);
@@ -258,5 +287,6 @@ void etcd_buckets_clear(struct etcd_kv *kv)
     bns_free(kv->alloc, kv->buckets.taken);
     kv->buckets.taken = NULL;
     kv->buckets.taken_words = 0;
+    kv->buckets.low_word = 0;
     etcd_buckets_init(kv);
 }

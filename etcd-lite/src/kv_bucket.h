@@ -5,7 +5,8 @@
  * digest, and is all in memory: whoever fills a bucket bounds it.
  *
  * Thread: the loop. Memory: slices borrow, until the bucket changes.
- * Errors: BNS_E_NOMEM; BNS_E_TOOBIG (every member alike): all slots are taken.
+ * Errors: BNS_E_NOMEM; BNS_E_TOOBIG (every member alike): all slots that this bucket may have are
+ *         taken. Whoever puts makes an answer of it: an apply does not fail for that.
  */
 #ifndef ETCD_KV_BUCKET_H
 #define ETCD_KV_BUCKET_H
@@ -29,6 +30,7 @@ enum etcd_bucket {
 };
 
 #define ETCD_BUCKET_ROWS_MAX (1u << 20) /* in all buckets */
+#define ETCD_BUCKET_RESERVE (1u << 16)  /* ... of which users, roles and leases get none */
 
 struct etcd_bucket_row {
     struct bns_rcbuf *bytes; /* key length u32, bucket u8, key, value */
@@ -40,6 +42,7 @@ struct etcd_buckets {
     struct bns_skiplist rows;
     uint64_t *taken; /* a bit a slot */
     size_t taken_words;
+    size_t low_word; /* all words before it are full */
 };
 
 /* The value; ptr NULL = there is none (an empty value has a ptr). */
@@ -47,6 +50,8 @@ struct bns_slice etcd_bucket_get(const struct etcd_kv *kv, enum etcd_bucket b,
                                  struct bns_slice key);
 BNS_MUST_CHECK int etcd_bucket_put(struct etcd_kv *kv, enum etcd_bucket b, struct bns_slice key,
                                    struct bns_slice value);
+/* Are there slots for so many new rows? */
+bool etcd_bucket_room(struct etcd_kv *kv, enum etcd_bucket b, uint32_t rows);
 /* A key that is not there is fine. */
 BNS_MUST_CHECK int etcd_bucket_del(struct etcd_kv *kv, enum etcd_bucket b, struct bns_slice key);
 /* In key order: the first for NULL; NULL at the end. */

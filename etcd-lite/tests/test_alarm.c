@@ -5,6 +5,7 @@
 #include "kv_world.h"
 
 #include "alarm.h"
+#include "kv_impl.h"
 
 #define ALARM_DESC (&etcdserverpb__alarm_response__descriptor)
 #define GET ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET
@@ -164,12 +165,42 @@ static void alarms_of_invented_members_are_bounded(void **state)
     kvw_free(&k);
 }
 
+static void take_all_slots(struct kvw_call *c)
+{
+    struct etcd_buckets *t = &c->k->kv->buckets;
+    size_t words = ETCD_BUCKET_ROWS_MAX / 64;
+
+    t->taken = bns_resize(c->k->kv->alloc, t->taken, words * sizeof *t->taken);
+    assert_non_null(t->taken);
+    memset(t->taken, 0xff, words * sizeof *t->taken);
+    t->taken_words = words;
+}
+
+/* Every slot of every bucket is taken: no member dies of the entry that finds none. */
+static void no_slot_for_an_alarm_is_an_answer(void **state)
+{
+    struct kvw k;
+    struct kvw_call c = {.k = &k, .fn = take_all_slots};
+    int status;
+    (void)state;
+
+    kvw_init(&k, 3, NULL);
+    assert_true(kvw_up(&k));
+    assert_true(kvw_call(&c));
+    assert_null(ask(&k, ON, 1000, ETCD_ALARM_NOSPACE, &status));
+    assert_int_equal(status, 8);
+    assert_non_null(k.kv);
+    expect(&k, GET, 0, ANY, 0);
+    kvw_free(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alarms_are_raised_listed_and_cleared),
         cmocka_unit_test(what_an_alarm_forbids_is_refused_at_apply),
         cmocka_unit_test(alarms_of_invented_members_are_bounded),
+        cmocka_unit_test(no_slot_for_an_alarm_is_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

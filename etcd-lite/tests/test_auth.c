@@ -1,6 +1,7 @@
 /* test_auth.c - users, roles and permissions as the log makes them: etcd's answers, what each
  * request needs, tokens; equal after a restart and on a member that got a snapshot. */
 #include "auth_world.h"
+#include "kv_impl.h"
 #include "kv_snap_world.h"
 
 static void management_answers_as_etcd_does(void **state)
@@ -516,6 +517,57 @@ static void a_token_is_the_index_and_letters(void **state)
         assert_true(etcd_token_index(bns_slice_str(t[i].token)) == t[i].index);
 }
 
+/* All slots but the first `left` and those that are the reserve's. */
+static uint32_t slots_left;
+
+static void take_slots(struct kvw_call *c)
+{
+    struct etcd_buckets *t = &c->k->kv->buckets;
+    size_t words = ETCD_BUCKET_ROWS_MAX / 64;
+
+    t->taken = bns_resize(c->k->kv->alloc, t->taken, words * sizeof *t->taken);
+    assert_non_null(t->taken);
+    memset(t->taken, 0xff, words * sizeof *t->taken);
+    t->taken_words = words;
+    for (uint32_t i = 0; i < slots_left; i++)
+        t->taken[words - 1 - i / 64] &= ~(UINT64_C(1) << (63 - i % 64));
+}
+
+/* Slots run out at any entry on the way to enabled auth, and in any row of it: an answer, the
+ * member lives, and what was refused has left nothing behind. */
+static void no_slot_for_auth_is_an_answer(void **state)
+{
+    struct kvw k;
+    struct kvw_call c = {.k = &k, .fn = take_slots};
+    (void)state;
+
+    for (slots_left = 0; slots_left < 4; slots_left++) {
+        uint64_t revision;
+
+        kvw_init(&k, 1, NULL);
+        assert_true(kvw_up(&k));
+        revision = etcd_auth_revision(k.kv);
+        assert_true(kvw_call(&c));
+        assert_int_equal(role_add(&k, NULL, "r"), 8); /* what is left is the reserve */
+        assert_int_equal(user_add(&k, NULL, "root"), 8);
+        assert_int_equal(auth_switch(&k, NULL, true), slots_left < 3 ? 8 : 9);
+        assert_non_null(k.kv);
+        assert_true(etcd_auth_revision(k.kv) == revision);
+        kvw_free(&k);
+    }
+    /* what was made before goes on: its rows are there */
+    kvw_init(&k, 1, NULL);
+    assert_true(kvw_up(&k));
+    auth_on(&k);
+    slots_left = 0;
+    assert_true(kvw_call(&c));
+    assert_int_equal(user_add(&k, "root", "ann"), 8);
+    assert_int_equal(user_password(&k, "root", "root"), 0);
+    assert_int_equal(auth_switch(&k, "root", false), 0);
+    assert_non_null(k.kv);
+    kvw_free(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -531,6 +583,7 @@ int main(void)
         cmocka_unit_test(a_restart_forgets_tokens_and_does_not_believe_its_log),
         cmocka_unit_test(users_outlive_a_restart_and_travel_in_snapshots),
         cmocka_unit_test(a_token_is_the_index_and_letters),
+        cmocka_unit_test(no_slot_for_auth_is_an_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
