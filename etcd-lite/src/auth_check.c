@@ -7,7 +7,8 @@
  *
  * A transaction needs the permissions of both its branches and of its compares (READ), nested ones
  * too. What gives back an old value needs READ. A put on a lease needs WRITE on all keys that hang
- * on it, because it must not outlive them; so does a revocation.
+ * on it, because it must not outlive them; so does a revocation. The keys of a lease are in order,
+ * so that is a search for each interval of the user, however many keys there are: an apply may ask.
  *
  * Entries that members make by themselves (expired leases, published URLs) have no user and need
  * none. They are told by granted_index and by their kind, which no client can set.
@@ -18,6 +19,7 @@
 #include "auth_int.h"
 
 #include "codec/pb.h"
+#include "lease_keys.h"
 
 #define PERMS_BYTES_MAX ((size_t)32 << 20)
 #define PERMS_ARENA_MAX ((size_t)1 << 30)
@@ -112,14 +114,16 @@ static bool refuse(struct etcd_status *why, struct etcd_status with)
     return false;
 }
 
-static bool may(struct etcd_kv *kv, const struct etcd_who *w, struct etcd_span range, bool write,
-                struct etcd_status *why)
+/* Who asks may do something; *out: on which keys, NULL = on all. */
+static bool spans_of(struct etcd_kv *kv, const struct etcd_who *w, bool write,
+                     const struct etcd_spans **out, struct etcd_status *why)
 {
     struct etcd_auth *a = kv->auth;
     struct etcd_user_view u;
     struct etcd_perms *p;
     struct bns_slice bytes;
 
+    *out = NULL;
     if (!a->enabled)
         return true;
     if (w->why.code != 0)
@@ -135,7 +139,18 @@ static bool may(struct etcd_kv *kv, const struct etcd_who *w, struct etcd_span r
     p = perms_of(a, w->name, bytes);
     if (p == NULL)
         return refuse(why, etcd_no_memory);
-    if (etcd_spans_cover(write ? &p->write : &p->read, range.from, range.to))
+    *out = write ? &p->write : &p->read;
+    return true;
+}
+
+static bool may(struct etcd_kv *kv, const struct etcd_who *w, struct etcd_span range, bool write,
+                struct etcd_status *why)
+{
+    const struct etcd_spans *spans;
+
+    if (!spans_of(kv, w, write, &spans, why))
+        return false;
+    if (spans == NULL || etcd_spans_cover(spans, range.from, range.to))
         return true;
     return refuse(why, etcd_auth_denied);
 }
@@ -178,22 +193,27 @@ bool etcd_auth_someone(struct etcd_kv *kv, const struct etcd_who *w, struct etcd
 
 /* ---- leases --------------------------------------------------------------------------------- */
 
+/* From key to key, each time over all that one interval allows: at most one step for each interval
+ * of the user, and one for each key, whichever are fewer. */
 static bool lease_keys(struct etcd_kv *kv, const struct etcd_who *w, const struct etcd_lease *e,
                        bool write, struct etcd_status *why)
 {
-    struct bns_slice *keys;
-    bool ok = true;
+    const struct etcd_lease_key *k = etcd_lease_keys_seek(e->keys, bns_slice(NULL, 0));
+    const struct etcd_spans *spans;
 
-    if (e->keys_count == 0)
+    if (k == NULL)
         return true;
-    keys = bns_alloc_array(kv->alloc, e->keys_count, sizeof *keys);
-    if (keys == NULL)
-        return refuse(why, etcd_no_memory);
-    etcd_lease_keys(e, keys);
-    for (size_t i = 0; ok && i < e->keys_count; i++)
-        ok = may(kv, w, (struct etcd_span){keys[i], {NULL, 0}}, write, why);
-    bns_free(kv->alloc, keys);
-    return ok;
+    if (!spans_of(kv, w, write, &spans, why))
+        return false;
+    while (k != NULL && spans != NULL) {
+        const struct etcd_span *f = etcd_spans_find(spans, k->key);
+
+        kv->auth->lease_steps++;
+        if (f == NULL)
+            return refuse(why, etcd_auth_denied);
+        k = f->to.ptr == NULL ? NULL : etcd_lease_keys_seek(e->keys, f->to);
+    }
+    return true;
 }
 
 static bool is_admin(struct etcd_kv *kv, const struct etcd_who *w)

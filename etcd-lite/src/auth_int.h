@@ -50,6 +50,7 @@ struct etcd_auth {
     size_t bytes; /* of the values of users and roles */
     struct bns_hmap perms;
     size_t perms_bytes;
+    uint64_t lease_steps; /* how much was done to check the keys of leases, ever */
     struct etcd_tokens tokens;
 };
 

@@ -88,7 +88,7 @@ void etcd_spans_merge(struct etcd_spans *s)
     s->count = n + 1;
 }
 
-bool etcd_spans_cover(const struct etcd_spans *s, struct bns_slice key, struct bns_slice range_end)
+const struct etcd_span *etcd_spans_find(const struct etcd_spans *s, struct bns_slice key)
 {
     size_t lo = 0, hi = s->count;
     const struct etcd_span *f;
@@ -102,11 +102,18 @@ bool etcd_spans_cover(const struct etcd_spans *s, struct bns_slice key, struct b
             hi = mid;
     }
     if (lo == 0)
-        return false;
+        return NULL;
     f = &s->at[lo - 1];
-    if (f->to.ptr == NULL)
-        return true;
-    if (bns_slice_cmp(key, f->to) >= 0 || is_open(range_end))
+    return f->to.ptr == NULL || bns_slice_cmp(key, f->to) < 0 ? f : NULL;
+}
+
+bool etcd_spans_cover(const struct etcd_spans *s, struct bns_slice key, struct bns_slice range_end)
+{
+    const struct etcd_span *f = etcd_spans_find(s, key);
+
+    if (f == NULL || f->to.ptr == NULL)
+        return f != NULL;
+    if (is_open(range_end))
         return false;
     return range_end.len == 0 || bns_slice_cmp(range_end, f->to) <= 0;
 }

@@ -23,6 +23,8 @@ struct etcd_spans {
 BNS_MUST_CHECK int etcd_spans_add(struct etcd_spans *s, struct bns_arena *arena,
                                   struct bns_slice key, struct bns_slice range_end);
 void etcd_spans_merge(struct etcd_spans *s);
+/* Merged: the one with this key in it; NULL: none. */
+const struct etcd_span *etcd_spans_find(const struct etcd_spans *s, struct bns_slice key);
 /* Merged: are all keys of the request (written likewise) covered? */
 bool etcd_spans_cover(const struct etcd_spans *s, struct bns_slice key, struct bns_slice range_end);
 

@@ -1,8 +1,8 @@
 /* lease.c - the lessor: leases by id, keys by name, due times in a heap.
  *
  * A lease is held by three structures: the map by id, the heap of due times (always, so that
- * starting the clock, renewing and spreading cannot run out of memory), and the list of its keys.
- * A key on a lease stands in that list and in the map by key: so a put or a delete finds the lease
+ * starting the clock, renewing and spreading cannot run out of memory), and the tree of its keys.
+ * A key on a lease stands in that tree and in the map by key: so a put or a delete finds the lease
  * that it must leave in one step, without reading the key's row.
  *
  * Who may expire a lease, and why never too early
@@ -63,15 +63,10 @@
 
 #include <stdlib.h>
 
+#include "lease_keys.h"
+
 #define SPREAD_MIN 1000u       /* fewer leases than this are not spread */
 #define SPREAD_PER_SECOND 750u /* etcd: three quarters of what is revoked in a second */
-
-struct etcd_lease_key {
-    struct bns_hnode node;
-    struct bns_list in_lease;
-    struct etcd_lease *lease;
-    struct bns_slice key; /* the index's bytes */
-};
 
 void etcd_lessor_init(struct etcd_lessor *l, const struct bns_alloc *alloc, uint64_t seed)
 {
@@ -146,7 +141,6 @@ static struct etcd_lease *lease_new(struct etcd_lessor *l, int64_t id)
     if (e == NULL)
         return NULL;
     e->id = id;
-    bns_list_init(&e->keys);
     bns_list_init(&e->waits);
     bns_list_init(&e->clear);
     if (bns_heap_insert(&l->due, &e->due, BNS_NEVER) != BNS_OK)
@@ -181,7 +175,7 @@ static void key_free(struct etcd_lessor *l, struct etcd_lease_key *k)
 {
     BNS_ASSERT(k->lease->keys_count > 0);
     k->lease->keys_count--;
-    bns_list_del(&k->in_lease);
+    etcd_lease_keys_del(&k->lease->keys, k);
     bns_hmap_del(&l->keys, &k->node);
     bns_free(l->alloc, k);
 }
@@ -195,8 +189,8 @@ void etcd_lessor_clear(struct etcd_lessor *l)
     while ((n = bns_hmap_next(&l->leases, NULL)) != NULL) {
         struct etcd_lease *e = BNS_CONTAINER(n, struct etcd_lease, node);
 
-        while (!bns_list_empty(&e->keys))
-            key_free(l, BNS_CONTAINER(e->keys.next, struct etcd_lease_key, in_lease));
+        while (e->keys != NULL)
+            key_free(l, e->keys);
         tell(e, BNS_E_NOTLEADER);
         lease_free(l, e);
     }
@@ -282,13 +276,13 @@ int etcd_lessor_attach(struct etcd_lessor *l, int64_t id, struct bns_slice key)
         k->key = key;
     } else {
         old = k->lease;
-        bns_list_del(&k->in_lease);
+        etcd_lease_keys_del(&old->keys, k);
         old->keys_count--;
         if (old != e)
             drop_unknown(l, old);
     }
     k->lease = e;
-    bns_list_push(&e->keys, &k->in_lease);
+    etcd_lease_keys_add(&e->keys, k);
     e->keys_count++;
     return BNS_OK;
 }
@@ -321,24 +315,6 @@ bool etcd_lessor_settled(const struct etcd_lessor *l)
             return false;
     }
     return true;
-}
-
-static int slice_order(const void *a, const void *b)
-{
-    return bns_slice_cmp(*(const struct bns_slice *)a, *(const struct bns_slice *)b);
-}
-
-void etcd_lease_keys(const struct etcd_lease *e, struct bns_slice *out)
-{
-    size_t n = 0;
-
-    BNS_LIST_EACH(it, &e->keys)
-    {
-        out[n++] = BNS_CONTAINER(it, struct etcd_lease_key, in_lease)->key;
-    }
-    BNS_ASSERT(n == e->keys_count);
-    if (n > 1)
-        qsort(out, n, sizeof *out, slice_order);
 }
 
 /* ---- the clock ------------------------------------------------------------------------------ */

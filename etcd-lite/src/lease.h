@@ -28,10 +28,10 @@ struct etcd_lease {
     struct bns_heap_node due;  /* key: when the lease expires; BNS_NEVER without a clock */
     struct bns_heap_node mark; /* key: not before this a checkpoint is due; likewise */
     int64_t id;
-    uint64_t index;        /* Raft's, of the entry that granted it */
-    int64_t ttl;           /* granted; 0 = only named by a key's row so far (while loading) */
-    struct bns_list keys;  /* struct etcd_lease_key */
-    struct bns_list waits; /* struct etcd_lease_wait */
+    uint64_t index;              /* Raft's, of the entry that granted it */
+    int64_t ttl;                 /* granted; 0 = only named by a key's row so far (while loading) */
+    struct etcd_lease_key *keys; /* in order (lease_keys.h) */
+    struct bns_list waits;       /* struct etcd_lease_wait */
     size_t keys_count;
     int64_t saved;     /* seconds: the checkpoint that the log holds; 0 = none */
     int64_t last;      /* ... and with what this leader has proposed; 0: none, so the TTL counts */

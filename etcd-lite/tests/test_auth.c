@@ -1,7 +1,8 @@
 /* test_auth.c - users, roles and permissions as the log makes them: etcd's answers, what each
  * request needs, tokens; equal after a restart and on a member that got a snapshot. */
 #include "auth_world.h"
-#include "kv_impl.h"
+#include "auth_int.h"
+#include "base/prng.h"
 #include "kv_snap_world.h"
 
 static void management_answers_as_etcd_does(void **state)
@@ -122,6 +123,15 @@ static void writes_need_write_and_old_values_need_read(void **state)
     kvw_free(&k);
 }
 
+static int do_revoke_as(struct kvw *k, const char *user, int64_t lease)
+{
+    Etcdserverpb__LeaseRevokeRequest r = ETCDSERVERPB__LEASE_REVOKE_REQUEST__INIT;
+
+    r.has_id = true;
+    r.id = lease;
+    return apply_as(k, user, 0, ETCD_OP_LEASE_REVOKE, &r, NULL);
+}
+
 static void leases_need_write_on_all_their_keys(void **state)
 {
     Etcdserverpb__LeaseRevokeRequest r = ETCDSERVERPB__LEASE_REVOKE_REQUEST__INIT;
@@ -145,6 +155,107 @@ static void leases_need_write_on_all_their_keys(void **state)
     assert_int_equal(apply_as(&k, "u", 0, ETCD_OP_LEASE_REVOKE, &r, NULL), 0);
     r.id = 6;
     assert_int_equal(apply_as(&k, "root", 0, ETCD_OP_LEASE_REVOKE, &r, NULL), 0);
+    kvw_free(&k);
+}
+
+struct lease_ask {
+    struct kvw_call c;
+    int64_t lease;
+    bool ok;
+    uint64_t steps;
+};
+
+static void ask_lease(struct kvw_call *c)
+{
+    struct lease_ask *a = (struct lease_ask *)(void *)c;
+    struct etcd_kv *kv = c->k->kv;
+    struct etcd_who who = {.name = BNS_LIT("u"), .revision = etcd_auth_revision(kv)};
+    struct etcd_status why = {0};
+    uint64_t before = kv->auth->lease_steps;
+
+    a->ok = etcd_auth_lease(kv, &who, a->lease, true, &why);
+    assert_int_equal(why.code, a->ok ? 0 : 7);
+    a->steps = kv->auth->lease_steps - before;
+}
+
+/* One interval of the user holds all the keys: one step, however many they are. */
+static void a_lease_with_many_keys_is_checked_in_few_steps(void **state)
+{
+    struct lease_ask a = {.c = {.fn = ask_lease}, .lease = 5};
+    char key[16];
+    struct kvw k;
+
+    (void)state;
+    kvw_init(&k, 1, NULL);
+    assert_true(kvw_up(&k));
+    make_user(&k);
+    a.c.k = &k;
+    assert_int_equal(do_grant(&k, 5, 6000), 0);
+    for (int i = 0; i < 3000; i++) {
+        (void)snprintf(key, sizeof key, "%c%04d", i % 2 == 0 ? 'w' : 'm', i);
+        assert_int_equal(put_opt(&k, "root", key, false, 5), 0);
+    }
+    assert_true(kvw_call(&a.c));
+    assert_true(a.ok);
+    assert_true(a.steps <= 2);
+    assert_int_equal(put_opt(&k, "u", "w", false, 5), 0);
+    assert_int_equal(put_opt(&k, "root", "n", false, 5), 0); /* between the intervals */
+    assert_true(kvw_call(&a.c));
+    assert_false(a.ok);
+    assert_int_equal(put_opt(&k, "u", "w1", false, 5), 7);
+    assert_int_equal(put_opt(&k, "root", "n", false, 0), 0); /* off the lease */
+    assert_true(kvw_call(&a.c));
+    assert_true(a.ok);
+    kvw_free(&k);
+}
+
+/* Random keys on a lease, random permissions: as if each key were asked for. */
+static void leases_are_checked_as_their_keys_would_be(void **state)
+{
+    struct lease_ask a = {.c = {.fn = ask_lease}, .lease = 7};
+    struct bns_prng p;
+    struct kvw k;
+
+    (void)state;
+    bns_prng_seed(&p, 11);
+    kvw_init(&k, 1, NULL);
+    assert_true(kvw_up(&k));
+    auth_on(&k);
+    a.c.k = &k;
+    for (int round = 0; round < 40; round++) {
+        bool may[26] = {false}, all = true;
+        char key[2] = {0}, end[2] = {0};
+
+        if (round > 0) {
+            assert_int_equal(user_delete(&k, "root", "u"), 0);
+            assert_int_equal(role_delete(&k, "root", "r"), 0);
+        }
+        assert_int_equal(user_add(&k, "root", "u"), 0);
+        assert_int_equal(role_add(&k, "root", "r"), 0);
+        assert_int_equal(user_grant(&k, "root", "u", "r"), 0);
+        for (int i = 0; i < 4; i++) {
+            unsigned from = (unsigned)(bns_prng_next(&p) % 26);
+            unsigned to = from + (unsigned)(bns_prng_next(&p) % (26 - from + 1));
+
+            key[0] = (char)('a' + from);
+            end[0] = (char)('a' + to);
+            if (to <= from)
+                continue;
+            assert_int_equal(role_grant(&k, "root", "r", 1, key, end), 0);
+            for (unsigned x = from; x < to; x++)
+                may[x] = true;
+        }
+        assert_int_equal(do_grant(&k, 7, 6000), 0);
+        for (int i = 0; i < 1 + round % 6; i++) {
+            key[0] = (char)('a' + bns_prng_next(&p) % 26);
+            all = all && may[key[0] - 'a'];
+            assert_int_equal(put_opt(&k, "root", key, false, 7), 0);
+        }
+        assert_true(kvw_call(&a.c));
+        assert_int_equal(a.ok, all);
+        assert_true(a.steps <= 5);
+        assert_int_equal(do_revoke_as(&k, "root", 7), 0);
+    }
     kvw_free(&k);
 }
 
@@ -574,6 +685,8 @@ int main(void)
         cmocka_unit_test(management_answers_as_etcd_does),
         cmocka_unit_test(writes_need_write_and_old_values_need_read),
         cmocka_unit_test(leases_need_write_on_all_their_keys),
+        cmocka_unit_test(a_lease_with_many_keys_is_checked_in_few_steps),
+        cmocka_unit_test(leases_are_checked_as_their_keys_would_be),
         cmocka_unit_test(an_expired_lease_goes_although_nobody_revokes_it),
         cmocka_unit_test(a_txn_needs_all_that_any_branch_of_it_could_do),
         cmocka_unit_test(a_header_that_is_older_than_the_users_is_refused),

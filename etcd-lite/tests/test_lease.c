@@ -82,6 +82,45 @@ static void a_key_hangs_on_one_lease_at_a_time(void **state)
     etcd_lessor_clear(&l);
 }
 
+/* Many keys come and go in any order: they are always there, in order. */
+static void keys_of_a_lease_stay_in_order(void **state)
+{
+    enum { N = 500 };
+    static char names[N][4];
+    struct etcd_lessor l;
+    struct bns_slice out[N];
+    bool on[N] = {false};
+    uint64_t x = 1;
+    size_t count = 0;
+
+    (void)state;
+    etcd_lessor_init(&l, bns_alloc_libc(), 1);
+    grant(&l, 1, 10, 0);
+    for (int i = 0; i < N; i++)
+        (void)snprintf(names[i], sizeof names[i], "%03d", i);
+    for (int step = 0; step < 5000; step++) {
+        size_t at, n = 0;
+
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        at = (size_t)(x >> 33) % N;
+        if (on[at])
+            etcd_lessor_detach(&l, bns_slice_str(names[at]));
+        else
+            hang(&l, 1, names[at]);
+        on[at] = !on[at];
+        count = on[at] ? count + 1 : count - 1;
+        assert_int_equal(etcd_lessor_find(&l, 1)->keys_count, count);
+        if (step % 50 != 0)
+            continue;
+        etcd_lease_keys(etcd_lessor_find(&l, 1), out);
+        for (size_t i = 0; i < N; i++)
+            if (on[i])
+                assert_true(bns_slice_eq(out[n++], bns_slice_str(names[i])));
+        assert_int_equal(n, count);
+    }
+    etcd_lessor_clear(&l);
+}
+
 /* Rows are read oldest first, and leases before or after them. */
 static void loading_meets_leases_that_are_gone(void **state)
 {
@@ -299,6 +338,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_id_is_granted_once),
         cmocka_unit_test(a_key_hangs_on_one_lease_at_a_time),
+        cmocka_unit_test(keys_of_a_lease_stay_in_order),
         cmocka_unit_test(loading_meets_leases_that_are_gone),
         cmocka_unit_test(only_a_primary_has_a_clock),
         cmocka_unit_test(renewing_gives_the_full_ttl_and_never_takes),
