@@ -71,6 +71,9 @@ BNS_MUST_CHECK bool etcd_auth_txn(struct etcd_kv *kv, const struct etcd_who *w,
 /* READ (or WRITE) on all keys of a lease; one that is not there needs nothing. */
 BNS_MUST_CHECK bool etcd_auth_lease(struct etcd_kv *kv, const struct etcd_who *w, int64_t lease,
                                     bool write, struct etcd_status *why);
+/* READ on the keys (field 5) of a LeaseTimeToLiveResponse, as another member told them. */
+BNS_MUST_CHECK bool etcd_auth_told_keys(struct etcd_kv *kv, const struct etcd_who *w,
+                                        struct bns_slice response, struct etcd_status *why);
 /* READ on all keys of all leases. */
 BNS_MUST_CHECK bool etcd_auth_leases(struct etcd_kv *kv, const struct etcd_who *w,
                                      struct etcd_status *why);

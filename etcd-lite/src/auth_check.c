@@ -234,6 +234,27 @@ bool etcd_auth_lease(struct etcd_kv *kv, const struct etcd_who *w, int64_t lease
     return e == NULL || lease_keys(kv, w, e, write, why);
 }
 
+bool etcd_auth_told_keys(struct etcd_kv *kv, const struct etcd_who *w, struct bns_slice response,
+                         struct etcd_status *why)
+{
+    const struct etcd_spans *spans = NULL;
+    struct bns_pb_field f = {0};
+    bool known = false;
+
+    while (response.len > 0) {
+        if (bns_pb_next(&response, &f) != BNS_OK)
+            return refuse(why, etcd_auth_denied); /* no answer of ours */
+        if (f.id != 5)
+            continue;
+        if (!known && !spans_of(kv, w, false, &spans, why))
+            return false;
+        known = true;
+        if (spans != NULL && etcd_spans_find(spans, f.bytes) == NULL)
+            return refuse(why, etcd_auth_denied);
+    }
+    return true;
+}
+
 bool etcd_auth_leases(struct etcd_kv *kv, const struct etcd_who *w, struct etcd_status *why)
 {
     struct bns_hnode *n = NULL;

@@ -109,10 +109,24 @@ struct look {
     uint64_t auth_revision; /* with keys: as of the check of permissions */
 };
 
+/* May who asks read the keys that the leader told? Not those that are known here: this member may
+ * be behind. */
+static bool may_tell(const struct look *k, struct etcd_status *why)
+{
+    struct etcd_kv *kv = k->t->s->kv;
+
+    if (etcd_auth_enabled(kv) && k->auth_revision != etcd_auth_revision(kv)) {
+        *why = etcd_auth_old;
+        return false;
+    }
+    return etcd_auth_told_keys(kv, &k->t->who, bns_buf_slice(&k->ask.body), why);
+}
+
 static void looked(struct etcd_ask *a, int code)
 {
     struct look *k = BNS_CONTAINER(a, struct look, ask);
     struct etcd_server *s = k->t->s;
+    struct etcd_status st = {0};
     struct bns_buf out;
     const char *text;
     int status, rv;
@@ -122,8 +136,8 @@ static void looked(struct etcd_ask *a, int code)
         etcd_task_fail(k->t, status, text);
         return;
     }
-    if (a->keys && etcd_auth_enabled(s->kv) && k->auth_revision != etcd_auth_revision(s->kv)) {
-        etcd_task_fail(k->t, etcd_auth_old.code, etcd_auth_old.text);
+    if (a->keys && code == BNS_OK && !may_tell(k, &st)) {
+        etcd_task_fail(k->t, st.code, st.text);
         return;
     }
     bns_buf_init(&out, s->env->alloc, a->body.len + 256);
@@ -148,15 +162,10 @@ static void on_time_to_live(struct bns_grpc_call *c, struct bns_slice msg)
         etcd_decode(c, &etcdserverpb__lease_time_to_live_request__descriptor, msg);
     bool ok = r != NULL && etcd_alarm_gate(s, c, 0);
     struct etcd_task *t = ok ? etcd_task_new(s, c) : NULL;
-    struct etcd_status st = {0};
     struct look *k;
 
     if (t == NULL)
         return;
-    if (r->keys && !etcd_auth_lease(s->kv, &t->who, r->id, false, &st)) {
-        etcd_task_fail(t, st.code, st.text);
-        return;
-    }
     k = bns_arena_alloc(bns_grpc_arena(c), sizeof *k);
     if (k == NULL) {
         etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM);
