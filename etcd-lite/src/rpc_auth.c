@@ -32,7 +32,7 @@ static const struct {
     enum etcd_need need;
 } needs[] = {
     /* by key: checked at apply, or by the handler */
-    {"/etcdserverpb.KV/Compact", ETCD_NEED_SOMEONE}, /* history is everybody's */
+    {"/etcdserverpb.KV/Compact", ETCD_NEED_ADMIN}, /* history is everybody's */
     {"/etcdserverpb.KV/", ETCD_NEED_NOTHING},
     {"/etcdserverpb.Watch/", ETCD_NEED_NOTHING},
     {"/v3lockpb.Lock/", ETCD_NEED_NOTHING},
@@ -40,7 +40,7 @@ static const struct {
     {"/etcdserverpb.Lease/", ETCD_NEED_SOMEONE}, /* and by the lease's keys */
     /* the entry's apply knows the administrator; a user may look at itself */
     {"/etcdserverpb.Auth/", ETCD_NEED_NOTHING},
-    {"/etcdserverpb.Cluster/MemberList", ETCD_NEED_NOTHING}, /* clients find endpoints by it */
+    {"/etcdserverpb.Cluster/MemberList", ETCD_NEED_SOMEONE},
     {"/etcdserverpb.Maintenance/Status", ETCD_NEED_SOMEONE},
     {"/etcdserverpb.Maintenance/Alarm", ETCD_NEED_SOMEONE}, /* all but GET: administrator */
     {"/grpc.health.v1.Health/", ETCD_NEED_NOTHING},

@@ -52,8 +52,14 @@ bool etcd_session_gate(struct etcd_task *t, uint64_t cost)
     if (cost == 0)
         return true;
     if (!etcd_kv_alarmed(s->kv, ETCD_ALARM_NOSPACE)) {
+        struct etcd_status st = {0};
+
         if (etcd_kv_room(s->kv, cost))
             return true;
+        if (!etcd_auth_someone(s->kv, &t->who, &st)) {
+            etcd_task_fail(t, st.code, st.text);
+            return false;
+        }
         (void)etcd_alarm_propose(s, s->member_id, ETCD_ALARM_NOSPACE, true); /* or the next */
     }
     etcd_task_fail(t, BNS_GRPC_RESOURCE_EXHAUSTED, ETCD_TEXT_NOSPACE);

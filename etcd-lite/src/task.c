@@ -303,6 +303,10 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
         etcd_task_fail(t, t->who.why.code, t->who.why.text);
         return;
     }
+    if (kind != ETCD_OP_AUTHENTICATE && etcd_auth_enabled(s->kv) && t->who.revision == 0) {
+        etcd_task_fail(t, etcd_auth_no_name.code, etcd_auth_no_name.text); /* as its apply would */
+        return;
+    }
     t->wait.id = etcd_request_id(s);
     if (BNS_MUTANT(s->env, ETCD_MUTANT_LATE_ANSWER))
         t->wait.id = s->member_id + t->wait.id % 16;

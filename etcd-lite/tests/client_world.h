@@ -35,6 +35,7 @@ struct cw {
 };
 
 static struct cw cw;
+static const char *cw_extra; /* one more flag of each server, NULL: none */
 
 static int64_t cw_ms(void *arg)
 {
@@ -70,7 +71,9 @@ static void cw_options(unsigned id)
     (void)snprintf(argv[6], 400, "--initial-advertise-peer-urls=http://%s:2380", host);
     (void)snprintf(argv[7], 400, "--initial-cluster=%s", cluster);
     (void)snprintf(argv[8], 400, "--insecure");
-    argv[9] = NULL;
+    if (cw_extra != NULL)
+        (void)snprintf(argv[n++] = cw.server[id].text[9], 400, "%s", cw_extra);
+    argv[n] = NULL;
     assert_int_equal(etcd_options_read(&cw.server[id].opt, &cw.arena, n, argv, none, &code),
                      ETCD_RUN);
 }

@@ -167,10 +167,100 @@ static void keys_of_a_lease_are_told_to_those_who_may_read_them(void **state)
     cw_free();
 }
 
+static uint64_t last_index(unsigned id)
+{
+    struct bns_raft_status st;
+
+    bns_raft_node_status(cw.server[id].s->node, &st);
+    return st.last_index;
+}
+
+static int ask_text(struct bns_etcd *c, enum bns_etcd_method m, const void *req, const char *text)
+{
+    struct got g;
+
+    begin(c, m, req, &g);
+    assert_true(cw_until(&g.done, 60 * BNS_SEC));
+    assert_string_equal(g.text, text);
+    m = (enum bns_etcd_method)g.status;
+    drop(&g);
+    return (int)m;
+}
+
+#define EMPTY "etcdserver: user name is empty"
+#define DENIED "etcdserver: permission denied"
+#define FULL "etcdserver: mvcc: database space exceeded"
+
+/* Neither the log nor the quota nor an alarm is theirs to fill. */
+static void writes_of_nobody_reach_neither_log_nor_quota(void **state)
+{
+    Etcdserverpb__PutRequest put = ETCDSERVERPB__PUT_REQUEST__INIT;
+    static char large[600000];
+    struct bns_etcd *nobody, *u;
+    uint64_t index;
+
+    (void)state;
+    cw_extra = "--quota-backend-bytes=500000";
+    auth_on(1);
+    cw_extra = NULL;
+    nobody = client_as(NULL, 0);
+    u = client_as("u", 0);
+    memset(large, 'x', sizeof large - 1);
+    put.has_key = put.has_value = true;
+    put.key = bytes("m1");
+    put.value = bytes("v");
+    assert_int_equal(ask(u, BNS_ETCD_PUT, &put), 0);
+    index = last_index(0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(ask_text(nobody, BNS_ETCD_PUT, &put, EMPTY), 3);
+    put.value = bytes(large);
+    assert_int_equal(ask_text(nobody, BNS_ETCD_PUT, &put, EMPTY), 3);
+    assert_false(etcd_kv_alarmed(cw.server[0].s->kv, ETCD_ALARM_NOSPACE));
+    assert_true(last_index(0) == index);
+    assert_int_equal(ask_text(u, BNS_ETCD_PUT, &put, FULL), 8);
+    assert_true(etcd_kv_alarmed(cw.server[0].s->kv, ETCD_ALARM_NOSPACE));
+    bns_etcd_free(nobody);
+    bns_etcd_free(u);
+    cw_free();
+}
+
+/* As etcd from 3.6.9 on. */
+static void the_list_of_members_needs_a_user_and_a_compaction_needs_root(void **state)
+{
+    Etcdserverpb__MemberListRequest list = ETCDSERVERPB__MEMBER_LIST_REQUEST__INIT;
+    Etcdserverpb__CompactionRequest compact = ETCDSERVERPB__COMPACTION_REQUEST__INIT;
+    Etcdserverpb__PutRequest put = ETCDSERVERPB__PUT_REQUEST__INIT;
+    struct bns_etcd *nobody, *u, *root;
+
+    (void)state;
+    auth_on(1);
+    nobody = client_as(NULL, 0);
+    u = client_as("u", 0);
+    root = client_as("root", 0);
+    put.has_key = true;
+    put.key = bytes("m1");
+    assert_int_equal(ask(u, BNS_ETCD_PUT, &put), 0);
+    assert_int_equal(ask_text(nobody, BNS_ETCD_MEMBER_LIST, &list, EMPTY), 3);
+    list.has_linearizable = list.linearizable = true;
+    assert_int_equal(ask_text(nobody, BNS_ETCD_MEMBER_LIST, &list, EMPTY), 3);
+    assert_int_equal(ask(u, BNS_ETCD_MEMBER_LIST, &list), 0);
+    compact.has_revision = true;
+    compact.revision = 2;
+    assert_int_equal(ask_text(nobody, BNS_ETCD_COMPACT, &compact, EMPTY), 3);
+    assert_int_equal(ask_text(u, BNS_ETCD_COMPACT, &compact, DENIED), 7);
+    assert_int_equal(ask(root, BNS_ETCD_COMPACT, &compact), 0);
+    bns_etcd_free(nobody);
+    bns_etcd_free(u);
+    bns_etcd_free(root);
+    cw_free();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_of_a_lease_are_told_to_those_who_may_read_them),
+        cmocka_unit_test(writes_of_nobody_reach_neither_log_nor_quota),
+        cmocka_unit_test(the_list_of_members_needs_a_user_and_a_compaction_needs_root),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

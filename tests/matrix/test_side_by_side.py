@@ -306,7 +306,7 @@ def users():
         "put u/a 2 --user u:v", "put v/a 2 --user u:v", "get u/a --user u:v", "get v --user u:v",
         "user list --user u:v", "user get u --user u:v", "role get ru --user u:v",
         "role get root --user u:v", "user list --user root:r", "get u/a --user u:wrong",
-        "del u/ u0 --user u:v", "compaction 5 --user u:v", "member list --user u:v",
+        "del u/ u0 --user u:v", "compaction 5 --user root:r", "member list --user u:v",
         as_root(put("v/a", "1"), get("v/a"), ("auth/user/delete", {"name": "n"}),
                 ("auth/user/delete", {"name": "root"}), ("auth/role/delete", {"role": "root"}),
                 ("auth/role/delete", {"role": "ru"}), ("auth/user/get", {"name": "u"}),
