@@ -3,13 +3,17 @@
  * The server's configuration may hold a function `admit`. It sees the call's path and metadata and
  * says: go on; refused, with a status; or not known yet. In the last case the call is held: it has
  * no started handler, takes no message, and is asked about again every HOLD_NS until the answer is
- * another one, or the client goes, or its deadline passes. At most BNS_GRPC_HELD_MAX are held, the
- * next are told to come again.
+ * another one, or the client goes, or its deadline passes.
+ *
+ * Whoever is held has shown nothing yet, so places are not for the taking: one connection has at
+ * most HELD_CONN_MAX, and when all BNS_GRPC_HELD_MAX are taken the call that is held longest is
+ * told to come again. Who is held for a good reason is so for a moment only.
  */
 #include "io/grpc_impl.h"
 #include "io/grpc_local.h"
 
 #define HOLD_NS (5 * BNS_MS)
+#define HELD_CONN_MAX 64u
 
 static void on_hold(void *arg);
 
@@ -29,17 +33,39 @@ void bns_grpc_unhold(struct bns_grpc_call *c)
         c->server->held_count--;
 }
 
+static void turn_away(struct bns_grpc_call *c)
+{
+    bns_grpc_unhold(c);
+    bns_grpc_call_fail(c, BNS_GRPC_UNAVAILABLE, "too many calls wait to be admitted",
+                       BNS_GRPC_END_RESET);
+}
+
+/* One that came another way has no connection of its own, and is its only call there. */
+static bool too_many_of_one(const struct bns_grpc_call *c)
+{
+    uint32_t n = 0;
+
+    if (c->s.h == NULL)
+        return false;
+    BNS_LIST_EACH(it, &c->server->held)
+    {
+        n += BNS_CONTAINER(it, struct bns_grpc_call, hold)->s.h == c->s.h;
+    }
+    return n >= HELD_CONN_MAX;
+}
+
 static bool hold(struct bns_grpc_call *c)
 {
     struct bns_grpc_server *s = c->server;
 
     if (c->held)
         return false;
-    if (s->held_count >= BNS_GRPC_HELD_MAX) {
-        bns_grpc_call_fail(c, BNS_GRPC_UNAVAILABLE, "too many calls wait to be admitted",
-                           BNS_GRPC_END_RESET);
+    if (too_many_of_one(c)) {
+        turn_away(c);
         return false;
     }
+    if (s->held_count >= BNS_GRPC_HELD_MAX)
+        turn_away(BNS_CONTAINER(s->held.next, struct bns_grpc_call, hold));
     c->held = true;
     bns_list_push(&s->held, &c->hold);
     if (s->held_count++ == 0)

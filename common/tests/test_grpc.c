@@ -361,6 +361,60 @@ static void over_budget_new_calls_wait(void **state)
     assert_int_equal(kit_close(&k, NULL), 0);
 }
 
+static bool doors_open;
+
+static enum bns_grpc_admission at_the_door(void *arg, struct bns_grpc_call *c,
+                                           struct bns_slice path, uint64_t first_asked_ns,
+                                           struct bns_grpc_refusal *why)
+{
+    (void)arg;
+    (void)c;
+    (void)path;
+    (void)first_asked_ns;
+    (void)why;
+    return doors_open ? BNS_GRPC_ADMIT : BNS_GRPC_HOLD;
+}
+
+/* Goal: calls that are held for ever (tokens that nobody ever gave) leave room for those that are
+ * held for a moment: 64 a connection, and when all 1,024 places are taken the oldest goes. */
+static void held_calls_do_not_shut_out_others(void **state)
+{
+    enum { CONNS = 17, EACH = 70 };
+    static struct rec r[CONNS][EACH];
+    struct bns_grpc_config cfg = {.admit = at_the_door};
+    struct bns_grpc_client *more[CONNS] = {NULL};
+    struct kit k;
+
+    (void)state;
+    doors_open = false;
+    kit_open(&k, &cfg);
+    for (int i = 0; i < CONNS; i++) {
+        struct bns_grpc_client *own = k.client;
+        unsigned refused = 0;
+        int n = i < CONNS - 1 ? EACH : 1;
+
+        assert_int_equal(bns_grpc_client_new(&k.f.env, "127.0.0.1", k.port, &more[i], NULL),
+                         BNS_OK);
+        k.client = more[i];
+        for (int j = 0; j < n; j++)
+            assert_int_equal(kit_unary(&k, "/bns.Echo/Unary", BNS_LIT("x"), &r[i][j]), BNS_OK);
+        k.client = own;
+        fake_run_for(&k.f, TICK);
+        for (int j = 0; j < n; j++)
+            refused += r[i][j].status == BNS_GRPC_UNAVAILABLE;
+        assert_int_equal(refused, n == 1 ? 0 : EACH - 64);
+    }
+    assert_int_equal(r[0][0].status, BNS_GRPC_UNAVAILABLE); /* 1,024 places: the oldest went */
+    assert_int_equal(r[0][1].ended, 0);
+    doors_open = true;
+    fake_run_for(&k.f, TICK);
+    assert_int_equal(r[CONNS - 1][0].ended, 1);
+    assert_int_equal(r[CONNS - 1][0].status, BNS_GRPC_OK);
+    for (int i = 0; i < CONNS; i++)
+        bns_grpc_client_free(more[i]);
+    assert_int_equal(kit_close(&k, NULL), 0);
+}
+
 static void stream_limit_of_a_method(void **state)
 {
     struct kit k;
@@ -589,6 +643,7 @@ int main(void)
         cmocka_unit_test(a_large_answer_does_not_starve_a_small_one),
         cmocka_unit_test(over_budget_new_calls_wait),
         cmocka_unit_test(stream_limit_of_a_method),
+        cmocka_unit_test(held_calls_do_not_shut_out_others),
         cmocka_unit_test(drain_waits_for_open_calls),
         cmocka_unit_test(drain_ends_calls_at_its_time_limit),
         cmocka_unit_test(client_dials_again),

@@ -105,16 +105,23 @@ void etcd_auth_who(struct etcd_server *s, struct bns_grpc_call *c, struct etcd_w
         *out = (struct etcd_who){.why = {BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_NOMEM}};
 }
 
-/* Must the call wait until more is applied here? */
+/* Must the call wait until more is applied here? A leader knows of all that was ever applied: a
+ * token of an entry that it has not committed was made up. */
 static bool too_early(struct etcd_server *s, const struct bns_grpc_call *c, uint64_t asked_ns)
 {
+    struct bns_raft_status st;
     struct bns_slice token;
+    uint64_t index;
 
     if (bns_now_ns(s->env) >= asked_ns + s->op_timeout_ns)
         return false;
     if (etcd_auth_loading(s->kv))
         return true;
-    return token_of(c, &token) && etcd_token_index(token) > etcd_kv_applied(s->kv);
+    index = token_of(c, &token) ? etcd_token_index(token) : 0;
+    if (index <= etcd_kv_applied(s->kv))
+        return false;
+    bns_raft_node_status(s->node, &st);
+    return st.role != BNS_RAFT_LEADER || !st.ready || index <= st.commit;
 }
 
 enum bns_grpc_admission etcd_auth_admit(void *arg, struct bns_grpc_call *c, struct bns_slice path,
