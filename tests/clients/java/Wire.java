@@ -1,13 +1,20 @@
-/* Reads lines of `KEY request|response VERSION HEX`, decodes each with Kafka's own classes, and
- * prints those whose bytes come out different when written again. */
+/* Reads lines of `KEY request|response VERSION HEX` and `batch HEX`, decodes each with Kafka's own
+ * classes, and prints those whose bytes come out different when written again. */
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.nio.ByteBuffer;
 import java.util.HexFormat;
-import org.apache.kafka.common.protocol.ApiMessage;
+import org.apache.kafka.common.compress.Compression;
 import org.apache.kafka.common.message.ApiMessageType;
+import org.apache.kafka.common.protocol.ApiMessage;
 import org.apache.kafka.common.protocol.ByteBufferAccessor;
 import org.apache.kafka.common.protocol.ObjectSerializationCache;
+import org.apache.kafka.common.record.internal.MemoryRecords;
+import org.apache.kafka.common.record.internal.MemoryRecordsBuilder;
+import org.apache.kafka.common.record.internal.MutableRecordBatch;
+import org.apache.kafka.common.record.internal.Record;
+import org.apache.kafka.common.record.internal.RecordBatch;
+import org.apache.kafka.common.record.TimestampType;
 
 public final class Wire {
     private static String again(String[] word) {
@@ -25,13 +32,34 @@ public final class Wire {
         return hex.equals(word[3]) ? null : hex + " is what Kafka writes for " + message;
     }
 
+    private static String batchAgain(String hex) {
+        ByteBuffer in = ByteBuffer.wrap(HexFormat.of().parseHex(hex));
+        MutableRecordBatch b = MemoryRecords.readableRecords(in).batches().iterator().next();
+        b.ensureValid();
+        ByteBuffer out = ByteBuffer.allocate(in.capacity() + 1024);
+        MemoryRecordsBuilder w = MemoryRecords.builder(out, RecordBatch.CURRENT_MAGIC_VALUE,
+            Compression.NONE, TimestampType.CREATE_TIME, b.baseOffset(), RecordBatch.NO_TIMESTAMP,
+            b.producerId(), b.producerEpoch(), b.baseSequence(), false, b.partitionLeaderEpoch());
+        for (Record r : b)
+            w.appendWithOffset(r.offset(), r.timestamp(), r.key(), r.value(), r.headers());
+        String again = HexFormat.of().formatHex(bytes(w.build().buffer()));
+        return again.equals(hex) ? null : again + " is what Kafka writes for " + b;
+    }
+
+    private static byte[] bytes(ByteBuffer b) {
+        byte[] to = new byte[b.remaining()];
+        b.get(to);
+        return to;
+    }
+
     public static void main(String[] args) throws Exception {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
         int count = 0, wrong = 0;
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             String said;
             try {
-                said = again(line.split(" ", -1));
+                said = line.startsWith("batch ") ? batchAgain(line.substring(6))
+                    : again(line.split(" ", -1));
             } catch (RuntimeException e) {
                 said = e.toString();
             }
@@ -41,7 +69,7 @@ public final class Wire {
                 System.out.println(line.substring(0, Math.min(line.length(), 300)) + ": " + said);
             }
         }
-        System.out.println(count + " messages, " + wrong + " differ");
+        System.out.println(count + " read, " + wrong + " differ");
         System.exit(wrong == 0 && count > 0 ? 0 : 1);
     }
 }
