@@ -10,6 +10,11 @@
  * older than ours. VERIFY reads our key again: the lease may have ended while we waited, and then
  * "nobody before us" says nothing (the bug that Jepsen found in etcd 3.4.3). WAIT and HELD watch
  * one key from the revision of the read before them, so nothing happens unseen in between.
+ *
+ * Close deletes the key. A put that is under way is waited for first: else the server may take the
+ * deletion first, and the key would come back with nobody to hold it. A put whose outcome was never
+ * told may even be applied after that: then only the end of the lease is the end of the key, and
+ * `done` says so.
  */
 #include "client/etcd/lock.h"
 
@@ -33,6 +38,9 @@ struct bns_etcd_lock {
     int64_t lease, rev; /* rev: that created our key */
     int64_t seen;       /* of the last read */
     bool busy, closed, told;
+    bool doubt;          /* a put of our key may still be on its way */
+    bns_etcd_done *done; /* once closed: of the deletion; NULL: nobody asks */
+    void *done_arg;
     size_t prefix_len, key_len, value_len;
     uint8_t *value;
     uint8_t bytes[]; /* key, of which the prefix is the beginning; value */
@@ -54,11 +62,63 @@ static void free_lock(struct bns_etcd_lock *l)
     bns_free(l->c->env->alloc, l);
 }
 
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static void deleted(void *arg, const struct bns_etcd_answer *a)
+{
+    static const struct bns_etcd_answer doubtful = {
+        .status = BNS_GRPC_ABORTED,
+        .text = "the lock's key may come back: only the end of its lease is its end",
+        .cause = "",
+        .unknown = true};
+    struct bns_etcd_lock *l = arg;
+    bns_etcd_done *done = l->done;
+    void *done_arg = l->done_arg;
+    bool doubt = l->doubt && a->status == BNS_GRPC_OK;
+
+    l->call = NULL;
+    free_lock(l);
+    if (done != NULL)
+        done(done_arg, doubt ? &doubtful : a);
+}
+
+/* Nobody is told of the lock any more: its key goes, unless it is just being put. */
+static void leave(struct bns_etcd_lock *l)
+{
+    Etcdserverpb__DeleteRangeRequest del = ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
+    const struct bns_etcd_call_options o = {.method = BNS_ETCD_DELETE, .request = &del.base};
+    struct bns_etcd_answer none = {.status = BNS_GRPC_RESOURCE_EXHAUSTED,
+                                   .text = "no memory to delete the lock's key",
+                                   .cause = ""};
+    int rv;
+
+    bns_timer_stop(l->c->env, &l->timer);
+    bns_etcd_watch_close(l->watch);
+    l->watch = NULL;
+    if (l->step == ENTER && l->call != NULL)
+        return; /* entered() comes back */
+    if (l->call != NULL)
+        bns_etcd_call_cancel(l->call);
+    del.has_key = true;
+    del.key = key_of(l);
+    rv = bns_etcd_call(l->c, &o, deleted, l, &l->call);
+    if (rv == BNS_OK)
+        return;
+    if (rv == BNS_E_SHUTDOWN) {
+        none.status = BNS_GRPC_CANCELLED;
+        none.text = "the client was closed";
+    }
+    deleted(l, &none);
+}
+
 static void lost(struct bns_etcd_lock *l, int status, const char *text)
 {
     l->busy = true; /* a close from inside does no harm */
     l->h->on_lost(l->arg, status, text);
-    free_lock(l);
+    if (l->closed)
+        leave(l);
+    else
+        free_lock(l);
 }
 
 static void go(struct bns_etcd_lock *l, enum step next)
@@ -113,6 +173,12 @@ static void entered(void *arg, const struct bns_etcd_answer *a)
     const Etcdserverpb__TxnResponse *r = (const void *)a->msg;
     const Etcdserverpb__RangeResponse *own;
 
+    l->doubt = l->doubt || a->unknown;
+    if (l->closed) {
+        l->call = NULL;
+        leave(l);
+        return;
+    }
     if (!good(l, a))
         return;
     if (r->succeeded && r->header != NULL) {
@@ -262,7 +328,7 @@ static void verified(void *arg, const struct bns_etcd_answer *a)
     l->h->on_held(l->arg, bns_slice(l->bytes, l->key_len), l->rev);
     l->busy = false;
     if (l->closed)
-        free_lock(l);
+        leave(l);
 }
 
 static void step(struct bns_etcd_lock *l)
@@ -351,22 +417,14 @@ int bns_etcd_lock_proclaim(struct bns_etcd_lock *l, struct bns_slice value, bns_
     return bns_etcd_call(l->c, &o, done, arg, NULL);
 }
 
-static void ignored(void *arg, const struct bns_etcd_answer *a)
-{
-    (void)arg;
-    (void)a; /* the end of the lease ends the lock, too */
-}
-
 void bns_etcd_lock_close(struct bns_etcd_lock *l, bns_etcd_done *done, void *arg)
 {
-    int rv;
-
     if (l == NULL)
         return;
-    rv = bns_etcd_del(l->c, bns_slice(l->bytes, l->key_len), bns_slice(NULL, 0),
-                      done == NULL ? ignored : done, arg);
-    (void)rv; /* likewise */
+    BNS_ASSERT(!l->closed);
     l->closed = true;
+    l->done = done;
+    l->done_arg = arg;
     if (!l->busy)
-        free_lock(l);
+        leave(l);
 }
