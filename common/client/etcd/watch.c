@@ -2,8 +2,15 @@
  *
  * One gRPC stream a watch; all streams of a client share its connection. `next` is all there is to
  * remember: the lowest revision of which no event was told yet. It moves with events, with the
- * answer that creates a watch "from now", and with progress. Fragments are not asked for: a
- * response holds whole revisions, so a resumption at `next` neither splits nor repeats one.
+ * answer that creates a watch "from now", and with progress.
+ *
+ * Fragments are asked for: without them a server that catches up puts a thousand revisions into one
+ * response, of any size. A fragment may end in the middle of a revision. The events of its last
+ * revision are held until the next fragment shows that they were all; so each call of on_events has
+ * whole revisions, and a resumption at `next` neither splits nor repeats one. What is held are
+ * decoded messages in an arena; when a later revision begins, its message is decoded once more into
+ * an arena of its own, and the old one goes. A revision larger than HELD_MAX, or a message that gRPC
+ * refuses for its size, ends the watch: it would be as large the next time.
  */
 #include "client/etcd/watch.h"
 
@@ -11,6 +18,7 @@
 
 #define TICK_NS (5 * BNS_SEC)
 #define MISSED_MAX 3u
+#define HELD_MAX BNS_ETCD_ANSWER_MAX /* bytes of messages */
 
 struct bns_etcd_watch {
     struct bns_etcd *c;
@@ -22,7 +30,10 @@ struct bns_etcd_watch {
     int64_t next; /* 0: not known yet */
     unsigned tries, missed;
     bool trust, created, here; /* created: once; here: on this stream */
-    bool heard, busy, closed, over;
+    bool heard, busy, closed;
+    struct bns_arena held; /* events of a revision of which more is to come */
+    Etcdserverpb__Event **events;
+    size_t events_count, held_bytes;
     uint8_t bytes[]; /* key and end */
 };
 
@@ -33,7 +44,15 @@ static void free_watch(struct bns_etcd_watch *w)
     bns_timer_stop(w->c->env, &w->timer);
     if (w->stream != NULL)
         bns_etcd_stream_close(w->stream);
+    bns_arena_free(&w->held);
     bns_free(w->c->env->alloc, w);
+}
+
+static void drop_held(struct bns_etcd_watch *w)
+{
+    bns_arena_free(&w->held);
+    w->events = NULL;
+    w->events_count = w->held_bytes = 0;
 }
 
 /* A callback has returned: what it has closed goes. */
@@ -144,7 +163,8 @@ static void canceled(struct bns_etcd_watch *w, const Etcdserverpb__WatchResponse
     }
 }
 
-static void events(struct bns_etcd_watch *w, Etcdserverpb__WatchResponse *r)
+/* False: the watch is gone. */
+static bool events(struct bns_etcd_watch *w, Etcdserverpb__WatchResponse *r)
 {
     size_t kept = 0;
 
@@ -156,18 +176,92 @@ static void events(struct bns_etcd_watch *w, Etcdserverpb__WatchResponse *r)
     }
     r->n_events = kept;
     if (kept == 0)
-        return;
+        return true;
     w->next = r->events[kept - 1]->kv->mod_revision + 1;
     w->busy = true;
     w->h->on_events(w->arg, r);
-    (void)gone(w);
+    return !gone(w);
+}
+
+static int64_t mod_of(const Etcdserverpb__Event *e)
+{
+    return e->kv == NULL ? 0 : e->kv->mod_revision;
+}
+
+/* Decodes the message into the arena of what is held, behind the events that are held already. */
+static Etcdserverpb__WatchResponse *hold(struct bns_etcd_watch *w, struct bns_slice msg)
+{
+    Etcdserverpb__Event **all;
+    Etcdserverpb__WatchResponse *r;
+    ProtobufCMessage *m;
+
+    if (bns_etcd_unpack(BNS_ETCD_WATCH, msg, &w->held, &m) != BNS_OK)
+        return NULL;
+    r = (void *)m;
+    all = bns_arena_alloc(&w->held, (w->events_count + r->n_events) * sizeof *all);
+    if (all == NULL)
+        return NULL;
+    if (w->events_count > 0)
+        memcpy(all, w->events, w->events_count * sizeof *all);
+    if (r->n_events > 0)
+        memcpy(all + w->events_count, r->events, r->n_events * sizeof *all);
+    w->held_bytes += msg.len;
+    w->events_count += r->n_events;
+    w->events = r->events = all;
+    r->n_events = w->events_count;
+    return r;
+}
+
+/* From the last revision that was told, on another stream. */
+static void once_more(struct bns_etcd_watch *w)
+{
+    bns_etcd_stream_close(w->stream);
+    w->stream = NULL;
+    later(w);
+}
+
+/* A fragment, or what comes behind one: tells the revisions that are whole, holds the rest. */
+static void piece(struct bns_etcd_watch *w, struct bns_slice msg)
+{
+    Etcdserverpb__WatchResponse *r = hold(w, msg);
+    size_t count, cut;
+    int64_t last;
+
+    if (r == NULL) {
+        once_more(w);
+        return;
+    }
+    count = cut = r->n_events;
+    last = count == 0 ? 0 : mod_of(r->events[count - 1]);
+    while (r->fragment && cut > 0 && mod_of(r->events[cut - 1]) == last)
+        cut--;
+    r->n_events = cut;
+    if (cut > 0 && !events(w, r))
+        return;
+    if (cut == count) {
+        drop_held(w);
+    } else if (cut > 0) { /* the rest lies in this message */
+        drop_held(w);
+        r = hold(w, msg);
+        if (r == NULL) {
+            once_more(w);
+            return;
+        }
+        while (w->events_count > 0 && mod_of(w->events[0]) < last) {
+            w->events++;
+            w->events_count--;
+        }
+    } else if (w->held_bytes > HELD_MAX) {
+        finish(w, BNS_GRPC_RESOURCE_EXHAUSTED, "the events of one revision are too large", 0);
+    }
 }
 
 static void progress(struct bns_etcd_watch *w, const Etcdserverpb__WatchResponse *r)
 {
     int64_t revision = revision_of(r);
 
-    if (!w->here || revision + 1 < w->next || (r->watch_id == -1 && !w->trust))
+    if (!w->here || revision + 1 < w->next || w->events_count > 0 ||
+        (r->watch_id == -1 && !w->trust))
         return;
     w->next = revision + 1;
     if (w->h->on_progress == NULL)
@@ -189,9 +283,7 @@ static void on_message(void *arg, struct bns_slice msg)
     bns_arena_init(&arena, w->c->env->alloc, 4u * BNS_ETCD_ANSWER_MAX);
     bns_arena_lend(&arena, space, sizeof space);
     if (bns_etcd_unpack(BNS_ETCD_WATCH, msg, &arena, &m) != BNS_OK) {
-        bns_etcd_stream_close(w->stream); /* no memory, or not etcd: once more, later */
-        w->stream = NULL;
-        later(w);
+        once_more(w); /* no memory, or not etcd */
         bns_arena_free(&arena);
         return;
     }
@@ -200,8 +292,10 @@ static void on_message(void *arg, struct bns_slice msg)
         canceled(w, r);
     else if (r->created)
         (void)created(w, r);
+    else if (r->n_events > 0 && (r->fragment || w->events_count > 0))
+        piece(w, msg);
     else if (r->n_events > 0)
-        events(w, r);
+        (void)events(w, r);
     else
         progress(w, r);
     bns_arena_free(&arena);
@@ -210,13 +304,14 @@ static void on_message(void *arg, struct bns_slice msg)
 static void on_end(void *arg, int status, const char *text)
 {
     struct bns_etcd_watch *w = arg;
-    bool once_more = status == BNS_GRPC_UNAVAILABLE || status == BNS_GRPC_INTERNAL ||
-                     status == BNS_GRPC_RESOURCE_EXHAUSTED || status == BNS_GRPC_OK ||
-                     status == BNS_GRPC_DEADLINE_EXCEEDED ||
-                     (status == BNS_GRPC_UNAUTHENTICATED && w->c->user != NULL);
+    bool large = status == BNS_GRPC_RESOURCE_EXHAUSTED && strstr(text, "larger than max") != NULL;
+    bool passes = status == BNS_GRPC_UNAVAILABLE || status == BNS_GRPC_INTERNAL ||
+                  (status == BNS_GRPC_RESOURCE_EXHAUSTED && !large) || status == BNS_GRPC_OK ||
+                  status == BNS_GRPC_DEADLINE_EXCEEDED ||
+                  (status == BNS_GRPC_UNAUTHENTICATED && w->c->user != NULL);
 
     w->stream = NULL;
-    if (once_more)
+    if (passes)
         later(w);
     else
         finish(w, status, text, 0);
@@ -236,6 +331,7 @@ static void reopen(struct bns_etcd_watch *w)
     req.create_request = &w->req;
     w->heard = w->here = false;
     w->missed = 0;
+    drop_held(w);
     if (bns_etcd_stream_open(w->c, &o, &w->stream) == BNS_OK) {
         bns_timer_start(w->c->env, &w->timer, bns_now_ns(w->c->env) + TICK_NS);
     } else {
@@ -263,7 +359,9 @@ int bns_etcd_watch_open(struct bns_etcd *c, const struct bns_etcd_watch_options 
     w->next = o->start_revision;
     w->trust = o->trust_progress;
     bns_timer_init(&w->timer, on_timer, w);
+    bns_arena_init(&w->held, c->env->alloc, 8u * BNS_ETCD_ANSWER_MAX);
     etcdserverpb__watch_create_request__init(&w->req);
+    w->req.has_fragment = w->req.fragment = true;
     if (o->key.len > 0)
         memcpy(w->bytes, o->key.ptr, o->key.len);
     w->req.has_key = true;

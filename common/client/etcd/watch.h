@@ -6,8 +6,9 @@
  *            server repeats are dropped here.
  * Silence:   a stream that says nothing for 5 s is asked for its progress; unanswered for 15 s, its
  *            connection is given up.
- * The end:   only a cancellation by the server ends a watch: compaction (events are lost, status
- *            11, `compacted` is the oldest revision that can be had), no permission, a bad request.
+ * The end:   a cancellation by the server ends a watch: compaction (events are lost, status 11,
+ *            `compacted` is the oldest revision that can be had), no permission, a bad request; and
+ *            status 8: the events of one revision are more than 128 MiB.
  * Thread:    the env's loop. Memory: messages are borrowed for the callback. A watch may be closed
  *            in any of its callbacks; the client must not be freed in them.
  */
