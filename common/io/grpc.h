@@ -183,6 +183,8 @@ void bns_grpc_client_free(struct bns_grpc_client *c);
  * anything; 0: never, or there is none. */
 bool bns_grpc_client_connected(const struct bns_grpc_client *c);
 uint64_t bns_grpc_client_heard_ns(const struct bns_grpc_client *c);
+/* Since when is it dialling? 0: it is not. */
+uint64_t bns_grpc_client_dialling_ns(const struct bns_grpc_client *c);
 
 struct bns_grpc_call_options {
     const char *path;

@@ -143,6 +143,7 @@ static int dial(struct bns_grpc_client *c, struct bns_grpc_cconn **out)
     rv = bns_tls_connect(c->env, c->tls, &d, &bns_h2_events, &conn->h, &conn->h.stream, NULL);
     if (rv != BNS_OK)
         goto fail;
+    conn->dial_ns = bns_now_ns(c->env);
     bns_list_push(&c->conns, &conn->node);
     c->current = conn;
     *out = conn;
@@ -176,6 +177,12 @@ int bns_grpc_client_conn(struct bns_grpc_client *c, struct bns_grpc_cconn **out)
 bool bns_grpc_client_connected(const struct bns_grpc_client *c)
 {
     return c->current != NULL && c->current->was_open && !c->current->h.closed;
+}
+
+uint64_t bns_grpc_client_dialling_ns(const struct bns_grpc_client *c)
+{
+    return c->current == NULL || c->current->was_open || c->current->h.closed ? 0
+                                                                              : c->current->dial_ns;
 }
 
 uint64_t bns_grpc_client_heard_ns(const struct bns_grpc_client *c)

@@ -11,6 +11,7 @@ struct bns_grpc_cconn {
     struct bns_h2 h;                /* first */
     struct bns_grpc_client *client; /* NULL once the client is freed */
     struct bns_list node;
+    uint64_t dial_ns; /* when it was dialled */
     bool was_open;
 };
 

@@ -73,13 +73,26 @@ static int parse_endpoint(const char *text, struct bns_endpoint *out, bool *tls,
     return BNS_OK;
 }
 
+/* When the dial under way takes too long, however many calls have come since; 0: there is none. */
+static uint64_t dial_end(const struct bns_etcd_ep *ep)
+{
+    uint64_t since = bns_grpc_client_dialling_ns(ep->grpc);
+
+    return since == 0 ? 0 : since + ep->c->dial_timeout_ns;
+}
+
 static void ep_timer(void *arg)
 {
     struct bns_etcd_ep *ep = arg;
     struct bns_grpc_client *old = ep->grpc;
+    uint64_t end = old == NULL ? 0 : dial_end(ep);
 
-    if (old == NULL || (!ep->drop && bns_grpc_client_connected(old)))
+    if (old == NULL || (!ep->drop && end == 0))
         return;
+    if (!ep->drop && end > bns_now_ns(ep->c->env)) { /* it has dialled again since */
+        bns_timer_start(ep->c->env, &ep->timer, end);
+        return;
+    }
     ep->drop = false;
     ep->grpc = NULL;
     bns_etcd_ep_failed(ep->c, (size_t)(ep - ep->c->ep));
@@ -89,6 +102,7 @@ static void ep_timer(void *arg)
 int bns_etcd_pick(struct bns_etcd *c, size_t *index, struct bns_grpc_client **out)
 {
     struct bns_etcd_ep *ep = &c->ep[c->current];
+    uint64_t now = bns_now_ns(c->env), end;
     int rv = BNS_OK;
 
     *index = c->current;
@@ -98,8 +112,12 @@ int bns_etcd_pick(struct bns_etcd *c, size_t *index, struct bns_grpc_client **ou
             rv = bns_grpc_client_tls(ep->grpc, c->tls,
                                      c->server_name[0] == '\0' ? NULL : c->server_name);
     }
-    if (rv == BNS_OK && !ep->drop && !bns_grpc_client_connected(ep->grpc))
-        bns_timer_start(c->env, &ep->timer, bns_now_ns(c->env) + c->dial_timeout_ns);
+    if (rv == BNS_OK && !ep->drop && !bns_grpc_client_connected(ep->grpc)) {
+        end = dial_end(ep);
+        if (end == 0)
+            end = now + c->dial_timeout_ns; /* the call that comes dials */
+        bns_timer_start(c->env, &ep->timer, end > now ? end : now);
+    }
     *out = ep->grpc;
     return rv;
 }
