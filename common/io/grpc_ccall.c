@@ -105,7 +105,11 @@ void bns_grpc_ccall_deliver(struct bns_grpc_ccall *c)
 
 static void on_deadline(void *arg)
 {
-    break_off(arg, BNS_GRPC_DEADLINE_EXCEEDED, "deadline exceeded");
+    struct bns_grpc_ccall *c = arg;
+
+    if (c->s.h != NULL)
+        c->unsent = !((const struct bns_grpc_cconn *)(const void *)c->s.h)->was_open;
+    break_off(c, BNS_GRPC_DEADLINE_EXCEEDED, "deadline exceeded");
 }
 
 /* ---- the response -------------------------------------------------------------------------- */

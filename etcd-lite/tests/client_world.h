@@ -36,6 +36,7 @@ struct cw {
 
 static struct cw cw;
 static const char *cw_extra; /* one more flag of each server, NULL: none */
+static const struct bns_node_main *cw_main; /* what runs on the servers' nodes; NULL: our server */
 
 static int64_t cw_ms(void *arg)
 {
@@ -130,7 +131,7 @@ static void cw_new(uint64_t seed, unsigned servers, const struct bns_world_confi
         (void)snprintf(cw.endpoint[i], sizeof cw.endpoint[i], "http://%s:%d",
                        bns_world_host(cw.w, i), CW_PORT);
         cw.endpoints[i] = cw.endpoint[i];
-        bns_world_start(cw.w, i, &server);
+        bns_world_start(cw.w, i, cw_main == NULL ? &server : cw_main);
     }
     bns_world_start(cw.w, servers, &client);
     assert_null(bns_world_run(cw.w, BNS_MS, NULL, NULL));

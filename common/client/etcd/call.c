@@ -144,12 +144,15 @@ static void on_message(struct bns_grpc_ccall *cc, struct bns_slice msg)
         session_seen(k->session, k->msg);
 }
 
-static bool may_have_happened(const struct bns_etcd_call *k, int status)
+/* RESOURCE_EXHAUSTED is a refusal when etcd says it; it is also said, here and on the way, of an
+ * answer that is too large, or of a stream that was reset to calm us. */
+static bool may_have_happened(const struct bns_etcd_call *k, int status, const char *text)
 {
-    return !bns_etcd_info[k->method].again && !k->unbegun &&
+    return !k->again && !k->unbegun &&
            (status == BNS_GRPC_CANCELLED || status == BNS_GRPC_UNKNOWN ||
             status == BNS_GRPC_DEADLINE_EXCEEDED || status == BNS_GRPC_INTERNAL ||
-            status == BNS_GRPC_UNAVAILABLE);
+            status == BNS_GRPC_UNAVAILABLE ||
+            (status == BNS_GRPC_RESOURCE_EXHAUSTED && strncmp(text, "etcdserver: ", 12) != 0));
 }
 
 static void deadline_passed(struct bns_etcd_call *k)
@@ -164,7 +167,7 @@ static void deadline_passed(struct bns_etcd_call *k)
             bns_etcd_ep_failed(c, k->ep);
     }
     finish(k, BNS_GRPC_DEADLINE_EXCEEDED, "context deadline exceeded",
-           may_have_happened(k, BNS_GRPC_DEADLINE_EXCEEDED));
+           may_have_happened(k, BNS_GRPC_DEADLINE_EXCEEDED, ""));
 }
 
 static void on_status(struct bns_grpc_ccall *cc, int status, const char *text)
@@ -186,7 +189,7 @@ static void on_status(struct bns_grpc_ccall *cc, int status, const char *text)
     }
     if (c->freed) {
         finish(k, BNS_GRPC_CANCELLED, "the client was closed",
-               may_have_happened(k, BNS_GRPC_CANCELLED));
+               may_have_happened(k, BNS_GRPC_CANCELLED, ""));
         return;
     }
     if (status == BNS_GRPC_CANCELLED)
@@ -195,7 +198,7 @@ static void on_status(struct bns_grpc_ccall *cc, int status, const char *text)
         keep_cause(k, text);
     if (status == BNS_GRPC_UNAVAILABLE) {
         bns_etcd_ep_failed(c, k->ep);
-        if (k->unbegun || bns_etcd_info[k->method].again) {
+        if (k->unbegun || k->again) {
             again(k);
             return;
         }
@@ -208,7 +211,7 @@ static void on_status(struct bns_grpc_ccall *cc, int status, const char *text)
         again(k); /* it was refused before anything was done */
         return;
     }
-    finish(k, status, text, may_have_happened(k, status));
+    finish(k, status, text, may_have_happened(k, status, text));
 }
 
 static const struct bns_grpc_client_handler handler = {.on_message = on_message,
@@ -256,6 +259,14 @@ static void go(struct bns_etcd_call *k)
 
 /* ---- what the owner and the client call ------------------------------------------------------ */
 
+static bool only_reads(enum bns_etcd_method m, const ProtobufCMessage *request)
+{
+    if (m == BNS_ETCD_ALARM)
+        return ((const Etcdserverpb__AlarmRequest *)(const void *)request)->action ==
+               ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET;
+    return bns_etcd_info[m].again;
+}
+
 int bns_etcd_call(struct bns_etcd *c, const struct bns_etcd_call_options *o, bns_etcd_done *done,
                   void *arg, struct bns_etcd_call **out)
 {
@@ -273,6 +284,7 @@ int bns_etcd_call(struct bns_etcd *c, const struct bns_etcd_call_options *o, bns
     k->c = c;
     k->method = o->method;
     k->session = o->session;
+    k->again = only_reads(o->method, o->request);
     k->done = done;
     k->arg = arg;
     k->deadline_ns = o->deadline_ns;
@@ -342,7 +354,7 @@ void bns_etcd_calls_end(struct bns_etcd *c)
 
         bns_list_push(&c->calls, n);
         tell(k, BNS_GRPC_CANCELLED, "the client was closed",
-             k->state == BNS_ETCD_SENT && may_have_happened(k, BNS_GRPC_CANCELLED));
+             k->state == BNS_ETCD_SENT && may_have_happened(k, BNS_GRPC_CANCELLED, ""));
         if (k->state != BNS_ETCD_SENT)
             free_call(k); /* else the connection that it is on is being taken apart just now */
     }

@@ -13,10 +13,12 @@
  * Errors:    a call that was started ends in exactly one `done`, with a gRPC status and the text
  *            of the server ("etcdserver: ..."). Functions return BNS_E_NOMEM, BNS_E_SHUTDOWN
  *            (the client is being freed) and then nothing has begun.
- * Failover:  the rule of etcd's own client. A call that surely never reached a server (no
- *            connection, a refused stream) goes to the next endpoint, whatever it is. A call that
- *            only reads is sent again after UNAVAILABLE too. A write that a server may have seen is
- *            never sent twice: its answer says `unknown`, and the caller finds out by reading.
+ * Failover:  the rule of etcd's own client for puts and reads, here for all. A call that surely
+ *            never reached a server (no connection, a refused stream) goes to the next endpoint,
+ *            whatever it is. A call that only reads is sent again after UNAVAILABLE too. What
+ *            changes something and may have reached a server is never sent twice (etcd's client
+ *            does send grants, revocations and alarms again: two leases, a revocation that fails
+ *            although it was done); its answer says `unknown`, and the caller finds out by reading.
  *            After each round of all endpoints: a pause, 25 ms at first, doubled up to 1 s, with
  *            jitter. The deadline ends it: status 4, "context deadline exceeded".
  * Auth:      with a user, the first call asks for a token and the rest wait for it. A token that
@@ -60,15 +62,16 @@ struct bns_env *bns_etcd_env(const struct bns_etcd *c);
 
 /* ---- any unary call -------------------------------------------------------------------------- */
 
-/* X(name, path, stem of the response's descriptor, may be sent again when it may have happened) */
+/* X(name, path, stem of the response's descriptor, only reads: may be sent again when it may have
+ * happened). An ALARM that asks for the list only reads, too. */
 #define BNS_ETCD_METHODS(X)                                                                        \
     X(RANGE, "KV/Range", range, true)                                                              \
     X(PUT, "KV/Put", put, false)                                                                   \
     X(DELETE, "KV/DeleteRange", delete_range, false)                                               \
     X(TXN, "KV/Txn", txn, false)                                                                   \
     X(COMPACT, "KV/Compact", compaction, false)                                                    \
-    X(LEASE_GRANT, "Lease/LeaseGrant", lease_grant, true)                                          \
-    X(LEASE_REVOKE, "Lease/LeaseRevoke", lease_revoke, true)                                       \
+    X(LEASE_GRANT, "Lease/LeaseGrant", lease_grant, false)                                         \
+    X(LEASE_REVOKE, "Lease/LeaseRevoke", lease_revoke, false)                                      \
     X(LEASE_TTL, "Lease/LeaseTimeToLive", lease_time_to_live, true)                                \
     X(LEASE_LIST, "Lease/LeaseLeases", lease_leases, true)                                         \
     X(LEASE_KEEP, "Lease/LeaseKeepAlive", lease_keep_alive, true)                                  \
@@ -79,7 +82,7 @@ struct bns_env *bns_etcd_env(const struct bns_etcd *c);
     X(MEMBER_UPDATE, "Cluster/MemberUpdate", member_update, false)                                 \
     X(MEMBER_PROMOTE, "Cluster/MemberPromote", member_promote, false)                              \
     X(STATUS, "Maintenance/Status", status, true)                                                  \
-    X(ALARM, "Maintenance/Alarm", alarm, true)                                                     \
+    X(ALARM, "Maintenance/Alarm", alarm, false)                                                    \
     X(DEFRAGMENT, "Maintenance/Defragment", defragment, false)                                     \
     X(HASH, "Maintenance/Hash", hash, true)                                                        \
     X(HASH_KV, "Maintenance/HashKV", hash_kv, true)                                                \

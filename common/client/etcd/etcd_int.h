@@ -62,7 +62,8 @@ struct bns_etcd_call {
     uint64_t deadline_ns, sent_ns;
     size_t ep;
     uint32_t tries, token_gen;
-    bool unbegun; /* its request could not be queued */
+    bool again;   /* it only reads: may be sent again when it may have happened */
+    bool unbegun; /* its request could not be queued, or never left */
     bool bad;     /* its answer could not be read */
     int status;   /* in ENDING */
     char cause[BNS_ETCD_HINT_MAX];

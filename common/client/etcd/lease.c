@@ -4,6 +4,9 @@
  *                 │                              │ no answer for a third of the TTL, stream lost
  *                 └────────── without a stream <─┘
  * One timer: the end of the lease, or what is to be done next, whichever is first.
+ *
+ * A grant whose outcome is not known is asked for again, with the same id, which is picked here: if
+ * the server then says that there is such a lease, it is ours, and nothing is granted twice.
  */
 #include "client/etcd/lease.h"
 
@@ -20,7 +23,11 @@ struct bns_etcd_lease {
     struct bns_timer timer;
     int64_t id, ttl_s;
     uint64_t sent_ns, until_ns, next_ns; /* next_ns: when to ask, or to open a stream */
+    uint64_t give_up_ns;                 /* of the grant */
     unsigned tries;
+    bool live;   /* granted, as far as we know */
+    bool picked; /* the id is ours */
+    bool doubt;  /* a grant of that id may have happened */
     bool asked, adopted, busy, closed;
     int status; /* of the last failure */
     char text[BNS_ETCD_HINT_MAX];
@@ -162,24 +169,64 @@ static void look(struct bns_etcd_lease *l)
     bns_timer_start(l->c->env, &l->timer, at);
 }
 
+/* ---- the grant ------------------------------------------------------------------------------- */
+
+static void granted(void *arg, const struct bns_etcd_answer *a);
+
+static int ask_grant(struct bns_etcd_lease *l)
+{
+    Etcdserverpb__LeaseGrantRequest req = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
+    const struct bns_etcd_call_options o = {
+        .method = BNS_ETCD_LEASE_GRANT, .request = &req.base, .deadline_ns = l->give_up_ns};
+    int rv;
+
+    req.has_ttl = req.has_id = true;
+    req.ttl = l->ttl_s;
+    req.id = l->id;
+    rv = bns_etcd_call(l->c, &o, granted, l, &l->grant);
+    if (rv != BNS_OK)
+        l->grant = NULL;
+    return rv;
+}
+
 static void on_timer(void *arg)
 {
-    look(arg);
+    struct bns_etcd_lease *l = arg;
+
+    if (l->live)
+        look(l);
+    else if (ask_grant(l) != BNS_OK)
+        lost(l, BNS_GRPC_RESOURCE_EXHAUSTED, "no memory to ask for a lease");
+}
+
+static bool is_ours(const struct bns_etcd_lease *l, const struct bns_etcd_answer *a)
+{
+    return l->picked && l->doubt && strcmp(a->text, "etcdserver: lease already exists") == 0;
 }
 
 static void granted(void *arg, const struct bns_etcd_answer *a)
 {
     struct bns_etcd_lease *l = arg;
     const Etcdserverpb__LeaseGrantResponse *r = (const void *)a->msg;
+    uint64_t at = bns_now_ns(l->c->env);
 
     l->grant = NULL;
-    if (a->status != BNS_GRPC_OK) {
-        lost(l, a->status, a->text);
+    if (a->status != BNS_GRPC_OK && !is_ours(l, a)) {
+        l->doubt = l->doubt || a->unknown;
+        at += bns_etcd_backoff_ns(l->c, ++l->tries);
+        if (a->unknown && l->picked && at < l->give_up_ns)
+            bns_timer_start(l->c->env, &l->timer, at);
+        else
+            lost(l, a->status, a->text);
         return;
     }
-    l->id = r->id;
-    l->ttl_s = r->ttl;
-    l->until_ns = l->sent_ns + (uint64_t)(r->ttl < 0 ? 0 : r->ttl) * BNS_SEC;
+    if (a->status == BNS_GRPC_OK) { /* else what was asked for; a server gives no less */
+        l->id = r->id;
+        l->ttl_s = r->ttl;
+    }
+    l->live = true;
+    l->tries = 0;
+    l->until_ns = l->sent_ns + (uint64_t)(l->ttl_s < 0 ? 0 : l->ttl_s) * BNS_SEC;
     l->next_ns = l->sent_ns + third(l);
     if (l->h->on_granted != NULL) {
         l->busy = true;
@@ -190,12 +237,23 @@ static void granted(void *arg, const struct bns_etcd_answer *a)
     look(l);
 }
 
+/* A positive number that nobody else picks. */
+static int pick_id(struct bns_etcd_lease *l)
+{
+    uint64_t id = 0;
+    int rv = BNS_OK;
+
+    while (rv == BNS_OK && id == 0) {
+        rv = bns_entropy(l->c->env, &id, sizeof id);
+        id &= INT64_MAX;
+    }
+    l->id = (int64_t)id;
+    return rv;
+}
+
 int bns_etcd_lease_open(struct bns_etcd *c, const struct bns_etcd_lease_options *o,
                         struct bns_etcd_lease **out)
 {
-    Etcdserverpb__LeaseGrantRequest req = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
-    const struct bns_etcd_call_options call = {.method = BNS_ETCD_LEASE_GRANT,
-                                               .request = &req.base};
     struct bns_etcd_lease *l;
     int rv = BNS_OK;
 
@@ -208,18 +266,19 @@ int bns_etcd_lease_open(struct bns_etcd *c, const struct bns_etcd_lease_options 
     l->h = o->handler;
     l->arg = o->arg;
     l->sent_ns = l->next_ns = bns_now_ns(c->env);
+    l->give_up_ns = l->sent_ns + c->call_timeout_ns;
+    l->id = o->id;
+    l->ttl_s = o->ttl_s;
     bns_timer_init(&l->timer, on_timer, l);
     if (o->granted) {
-        l->id = o->id;
-        l->ttl_s = o->ttl_s;
-        l->adopted = true;
+        l->adopted = l->live = true;
         bns_timer_start(c->env, &l->timer, l->next_ns);
     } else {
-        req.has_ttl = true;
-        req.ttl = o->ttl_s;
-        req.has_id = o->id != 0;
-        req.id = o->id;
-        rv = bns_etcd_call(c, &call, granted, l, &l->grant);
+        l->picked = o->id == 0;
+        if (l->picked)
+            rv = pick_id(l);
+        if (rv == BNS_OK)
+            rv = ask_grant(l);
     }
     if (rv != BNS_OK) {
         bns_free(c->env->alloc, l);
@@ -231,7 +290,7 @@ int bns_etcd_lease_open(struct bns_etcd *c, const struct bns_etcd_lease_options 
 
 int64_t bns_etcd_lease_id(const struct bns_etcd_lease *l)
 {
-    return l->id;
+    return l->live ? l->id : 0;
 }
 
 uint64_t bns_etcd_lease_until_ns(const struct bns_etcd_lease *l)
@@ -254,7 +313,7 @@ void bns_etcd_lease_close(struct bns_etcd_lease *l, bool revoke)
         return;
     req.has_id = true;
     req.id = l->id;
-    if (revoke && l->id != 0 && !l->closed) {
+    if (revoke && l->live && !l->closed) {
         int rv = bns_etcd_call(l->c, &o, revoked, NULL, NULL);
         (void)rv; /* if not, it runs out by itself */
     }

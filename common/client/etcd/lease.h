@@ -21,13 +21,14 @@ struct bns_etcd_lease;
 struct bns_etcd_lease_handler {
     void (*on_granted)(void *arg, int64_t id, int64_t ttl_s); /* may be NULL */
     void (*on_kept)(void *arg, int64_t ttl_s);                /* each keepalive; may be NULL */
-    /* Never granted (after the client's default timeout), expired, revoked, or not renewed. */
+    /* Never granted (after the client's default timeout), expired, revoked, or not renewed. With an
+     * id of the owner a grant whose outcome is not known is not asked for again. */
     void (*on_lost)(void *arg, int status, const char *text);
 };
 
 struct bns_etcd_lease_options {
     int64_t ttl_s; /* seconds; servers raise what is too small */
-    int64_t id;    /* 0: the server picks one */
+    int64_t id;    /* 0: one is picked here, at random */
     bool granted;  /* the lease exists: only keep it alive, from the first answer on */
     const struct bns_etcd_lease_handler *handler; /* borrowed */
     void *arg;
