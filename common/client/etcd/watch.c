@@ -31,6 +31,7 @@ struct bns_etcd_watch {
     unsigned tries, missed;
     bool trust, created, here; /* created: once; here: on this stream */
     bool heard, busy, closed;
+    bool wanted;           /* the owner has asked for progress */
     struct bns_arena held; /* events of a revision of which more is to come */
     Etcdserverpb__Event **events;
     size_t events_count, held_bytes;
@@ -261,9 +262,11 @@ static void progress(struct bns_etcd_watch *w, const Etcdserverpb__WatchResponse
     int64_t revision = revision_of(r);
 
     if (!w->here || revision + 1 < w->next || w->events_count > 0 ||
-        (r->watch_id == -1 && !w->trust))
+        (r->watch_id == -1 && !w->trust && !w->wanted))
         return;
-    w->next = revision + 1;
+    if (r->watch_id != -1 || w->trust)
+        w->next = revision + 1;
+    w->wanted = false;
     if (w->h->on_progress == NULL)
         return;
     w->busy = true;
@@ -386,6 +389,7 @@ int64_t bns_etcd_watch_next(const struct bns_etcd_watch *w)
 
 void bns_etcd_watch_ask(struct bns_etcd_watch *w)
 {
+    w->wanted = true;
     ask(w);
 }
 

@@ -46,7 +46,7 @@ BNS_MUST_CHECK int bns_etcd_watch_open(struct bns_etcd *c, const struct bns_etcd
                                        struct bns_etcd_watch **out);
 /* The revision with which the next event can come. */
 int64_t bns_etcd_watch_next(const struct bns_etcd_watch *w);
-/* Asks the server for progress now; its answer comes by on_progress, with trust_progress. */
+/* Asks the server for progress now; its answer comes by on_progress. */
 void bns_etcd_watch_ask(struct bns_etcd_watch *w);
 void bns_etcd_watch_close(struct bns_etcd_watch *w); /* nothing is called any more; NULL is fine */
 
