@@ -204,11 +204,16 @@ int ctl_lease_list(struct ctl *c, int argc, char **argv)
 
 /* ---- keep-alive ------------------------------------------------------------------------------ */
 
+/* As etcd's client does it: the lease counts as lost when its time to live has passed since the last
+ * answer, whatever becomes of the stream meanwhile; the first answer must come within the dial's
+ * timeout and a second. A stream that is silent for a third of the time to live is left for one at
+ * another endpoint. */
 struct keeping {
     struct ctl *c;
     struct bns_etcd_stream *stream;
-    struct bns_timer timer;
+    struct bns_timer timer, end;
     int64_t id;
+    uint64_t third_ns;
     int code;
     bool heard;
 };
@@ -234,33 +239,44 @@ static void leave(struct keeping *k, int code)
     bns_env_uv_stop(k->c->env);
 }
 
+static void is_lost(struct keeping *k)
+{
+    if (k->c->out == CTL_SIMPLE)
+        (void)printf("lease %016" PRIx64 " expired or revoked.\n", (uint64_t)k->id);
+    leave(k, CTL_OK);
+}
+
+static void told(struct keeping *k, const Etcdserverpb__LeaseKeepAliveResponse *r)
+{
+    uint64_t now = bns_now_ns(k->c->env);
+
+    if (r->ttl <= 0 && k->c->f.once) {
+        leave(k, ctl_fail(CTL_CONNECTION, "etcdserver: requested lease not found"));
+    } else if (r->ttl <= 0) {
+        is_lost(k);
+    } else {
+        print_kept(k->c, r);
+        if (k->c->f.once)
+            leave(k, CTL_OK);
+        k->third_ns = (uint64_t)r->ttl * BNS_SEC / 3;
+        bns_timer_start(k->c->env, &k->timer, now + k->third_ns);
+        bns_timer_start(k->c->env, &k->end, now + (uint64_t)r->ttl * BNS_SEC);
+    }
+}
+
 static void kept(void *arg, struct bns_slice msg)
 {
     struct keeping *k = arg;
-    const Etcdserverpb__LeaseKeepAliveResponse *r;
     ProtobufCMessage *m;
+    struct bns_arena arena;
 
     k->heard = true;
-    if (bns_etcd_unpack(BNS_ETCD_LEASE_KEEP, msg, &k->c->arena, &m) != BNS_OK) {
-        leave(k, ctl_fail(CTL_CONNECTION, "the server's answer cannot be read"));
-        return;
-    }
-    r = (const void *)m;
-    if (r->ttl <= 0) {
-        if (k->c->f.once) {
-            leave(k, ctl_fail(CTL_CONNECTION, "etcdserver: requested lease not found"));
-        } else {
-            (void)printf("lease %016" PRIx64 " expired or revoked.\n", (uint64_t)k->id);
-            leave(k, CTL_OK);
-        }
-        return;
-    }
-    print_kept(k->c, r);
-    if (k->c->f.once)
-        leave(k, CTL_OK);
+    bns_arena_init(&arena, bns_alloc_libc(), 64u * 1024);
+    if (bns_etcd_unpack(BNS_ETCD_LEASE_KEEP, msg, &arena, &m) == BNS_OK)
+        told(k, (const void *)m);
     else
-        bns_timer_start(k->c->env, &k->timer,
-                        bns_now_ns(k->c->env) + (uint64_t)r->ttl * BNS_SEC / 3);
+        leave(k, ctl_fail(CTL_CONNECTION, "the server's answer cannot be read"));
+    bns_arena_free(&arena);
 }
 
 static void keep_again(void *arg);
@@ -288,27 +304,36 @@ static void keep_again(void *arg)
 
     req.has_id = true;
     req.id = k->id;
-    if (k->stream != NULL) {
-        if (bns_etcd_stream_send(k->stream, &req.base) == BNS_OK)
-            return;
-    } else if (bns_etcd_stream_open(k->c->etcd, &o, &k->stream) == BNS_OK) {
-        return;
+    if (k->stream != NULL && !k->heard) {
+        bns_etcd_stream_suspect(k->stream);
+        bns_etcd_stream_close(k->stream);
+        k->stream = NULL;
     }
-    leave(k, ctl_fail(CTL_ERROR, "out of memory"));
+    k->heard = false;
+    bns_timer_start(k->c->env, &k->timer, bns_now_ns(k->c->env) + k->third_ns);
+    if (k->stream == NULL) {
+        if (bns_etcd_stream_open(k->c->etcd, &o, &k->stream) != BNS_OK)
+            leave(k, ctl_fail(CTL_ERROR, "out of memory"));
+    } else {
+        int rv = bns_etcd_stream_send(k->stream, &req.base);
+        (void)rv; /* if not, nothing is heard, and the next look opens another stream */
+    }
 }
 
-static void once_too_late(void *arg)
+static void end_came(void *arg)
 {
     struct keeping *k = arg;
 
-    if (!k->heard)
+    if (k->c->f.once)
         leave(k, ctl_fail(CTL_CONNECTION, "context deadline exceeded"));
+    else
+        is_lost(k);
 }
 
 int ctl_lease_keep(struct ctl *c, int argc, char **argv)
 {
     struct keeping k = {.c = c};
-    struct bns_timer late;
+    uint64_t first_ns = (uint64_t)c->f.dial_timeout_ns + BNS_SEC;
     int code;
 
     if (argc != 1)
@@ -321,13 +346,15 @@ int ctl_lease_keep(struct ctl *c, int argc, char **argv)
     if (code != CTL_OK)
         return code;
     bns_timer_init(&k.timer, keep_again, &k);
-    bns_timer_init(&late, once_too_late, &k);
+    bns_timer_init(&k.end, end_came, &k);
+    k.third_ns = first_ns;
     if (c->f.once)
-        bns_timer_start(c->env, &late, bns_now_ns(c->env) + (uint64_t)c->f.command_timeout_ns);
+        first_ns = (uint64_t)c->f.command_timeout_ns;
+    bns_timer_start(c->env, &k.end, bns_now_ns(c->env) + first_ns);
     keep_again(&k);
     bns_env_uv_run(c->env);
     bns_timer_stop(c->env, &k.timer);
-    bns_timer_stop(c->env, &late);
+    bns_timer_stop(c->env, &k.end);
     bns_etcd_stream_close(k.stream);
     return k.code;
 }
