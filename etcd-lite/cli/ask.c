@@ -49,6 +49,20 @@ char *ctl_print(struct ctl *c, const char *fmt, ...)
     return kept;
 }
 
+struct bns_arena ctl_scratch(struct ctl *c)
+{
+    struct bns_arena kept = c->arena;
+
+    bns_arena_init(&c->arena, bns_alloc_libc(), SIZE_MAX);
+    return kept;
+}
+
+void ctl_scratch_end(struct ctl *c, struct bns_arena kept)
+{
+    bns_arena_free(&c->arena);
+    c->arena = kept;
+}
+
 /* ---- the client ------------------------------------------------------------------------------ */
 
 static bool wants_tls(const struct ctl *c, const char *const *endpoints, size_t count)
@@ -329,16 +343,31 @@ static int wait_for(pid_t pid)
 
     while (waitpid(pid, &status, 0) < 0) {
         if (errno != EINTR)
-            return 127;
+            return -1;
     }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1 - WTERMSIG(status);
+}
+
+const char *ctl_run_text(struct ctl *c, char *const *argv, int code)
+{
+    char *text;
+
+    if (code == -1 && strchr(argv[0], '/') != NULL)
+        return ctl_print(c, "fork/exec %s: no such file or directory", argv[0]);
+    if (code == -1)
+        return ctl_print(c, "exec: \"%s\": executable file not found in $PATH", argv[0]);
+    if (code >= 0)
+        return ctl_print(c, "exit status %d", code);
+    text = ctl_print(c, "signal: %s", strsignal(-1 - code));
+    text[8] = (char)(text[8] | 0x20); /* lower case */
+    return text;
 }
 
 int ctl_run(struct ctl *c, char *const *argv, char *const *more)
 {
     pid_t pid;
 
-    return start(c, argv, more, &pid) ? wait_for(pid) : 127;
+    return start(c, argv, more, &pid) ? wait_for(pid) : -1;
 }
 
 struct child {
@@ -369,7 +398,7 @@ int ctl_run_kept(struct ctl *c, char *const *argv, char *const *more)
     struct child k = {.job = {.run = child_run, .done = child_done}, .c = c};
 
     if (!start(c, argv, more, &k.pid))
-        return 127;
+        return -1;
     bns_pool_submit(c->env, &k.job);
     while (!k.over)
         bns_env_uv_run(c->env); /* others may stop it, too */

@@ -125,15 +125,22 @@ const char *ctl_password(struct ctl *c, const char *prompt);
 const char *ctl_stdin(struct ctl *c, bool line); /* all of it; NULL: nothing there */
 char *ctl_print(struct ctl *c, const char *fmt, ...) BNS_PRINTF(2, 3); /* into the arena */
 
-/* Runs a command with more variables and waits for it: its exit code, 127: it cannot be started. */
+/* What is allocated in c->arena from now on goes with the end, of which `kept` is given back. */
+struct bns_arena ctl_scratch(struct ctl *c);
+void ctl_scratch_end(struct ctl *c, struct bns_arena kept);
+
+/* Runs a command with more variables and waits for it: its exit code, -1: it cannot be started,
+ * -1 - n: signal n has ended it. */
 int ctl_run(struct ctl *c, char *const *argv, char *const *more);
+const char *ctl_run_text(struct ctl *c, char *const *argv, int code); /* as Go says it */
 /* Likewise, and the loop goes on meanwhile. */
 int ctl_run_kept(struct ctl *c, char *const *argv, char *const *more);
 
 /* out.c: forms of output that many verbs share */
 void ctl_out_bytes(struct ctl *c, const ProtobufCBinaryData *b); /* as is, or hex */
 void ctl_out_quoted(const uint8_t *p, size_t n);                 /* Go's %q */
-void ctl_out_header(const Etcdserverpb__ResponseHeader *h);      /* fields */
+char *ctl_quoted(struct ctl *c, const char *before, const ProtobufCBinaryData *b); /* as text */
+void ctl_out_header(const Etcdserverpb__ResponseHeader *h);                        /* fields */
 void ctl_out_kv(struct ctl *c, const Etcdserverpb__KeyValue *kv, bool value_only);
 void ctl_out_kv_fields(const char *prefix, const Etcdserverpb__KeyValue *kv);
 void ctl_out_range(struct ctl *c, const Etcdserverpb__RangeResponse *r);

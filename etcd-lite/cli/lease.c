@@ -204,10 +204,10 @@ int ctl_lease_list(struct ctl *c, int argc, char **argv)
 
 /* ---- keep-alive ------------------------------------------------------------------------------ */
 
-/* As etcd's client does it: the lease counts as lost when its time to live has passed since the last
- * answer, whatever becomes of the stream meanwhile; the first answer must come within the dial's
- * timeout and a second. A stream that is silent for a third of the time to live is left for one at
- * another endpoint. */
+/* As etcd's client does it: the lease counts as lost when its time to live has passed since the
+ * last answer, whatever becomes of the stream meanwhile; the first answer must come within the
+ * dial's timeout and a second. A stream that is silent for a third of the time to live is left
+ * for one at another endpoint. */
 struct keeping {
     struct ctl *c;
     struct bns_etcd_stream *stream;

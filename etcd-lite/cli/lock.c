@@ -111,9 +111,10 @@ static void on_released(void *arg, const struct bns_etcd_answer *a)
 static void end_session(struct session *s)
 {
     if (s->lock != NULL) {
-        bns_etcd_lock_close(s->lock, on_released, s);
+        bns_etcd_lock_close(s->lock, on_released, s); /* on_released surely comes, once */
+        s->lock = NULL;
         while (!s->released)
-            bns_env_uv_run(s->c->env); /* bounded by the timeout of the call */
+            bns_env_uv_run(s->c->env); /* others stop it, too; the timeouts of two calls at most */
     }
     if (s->lease != NULL) {
         Etcdserverpb__LeaseRevokeRequest req = ETCDSERVERPB__LEASE_REVOKE_REQUEST__INIT;
@@ -167,7 +168,8 @@ int ctl_lock(struct ctl *c, int argc, char **argv)
             ctl_print(c, "ETCD_LOCK_REV=%" PRId64, s.token), NULL};
         int status = ctl_run_kept(c, s.command, more);
 
-        s.code = status == 0 ? CTL_OK : ctl_fail(CTL_ERROR, "exit status %d", status);
+        s.code =
+            status == 0 ? CTL_OK : ctl_fail(CTL_ERROR, "%s", ctl_run_text(c, s.command, status));
     } else if (s.held && !s.over) {
         s.code = print_key(&s);
         if (s.code == CTL_OK && !s.over)

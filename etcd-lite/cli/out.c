@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 
 void ctl_out_bytes(struct ctl *c, const ProtobufCBinaryData *b)
 {
@@ -29,24 +30,45 @@ static size_t utf8_len(const uint8_t *p, size_t n)
     return len;
 }
 
-void ctl_out_quoted(const uint8_t *p, size_t n)
+static void quote(FILE *to, const uint8_t *p, size_t n)
 {
-    static const char from[] = "\a\b\f\n\r\t\v\"\\", to[] = "abfnrtv\"\\";
+    static const char from[] = "\a\b\f\n\r\t\v\"\\", letters[] = "abfnrtv\"\\";
 
-    (void)putchar('"');
+    (void)putc('"', to);
     for (size_t i = 0; i < n;) {
         const char *found = p[i] == 0 ? NULL : strchr(from, p[i]);
         size_t len = utf8_len(p + i, n - i);
 
         if (found != NULL)
-            (void)printf("\\%c", to[found - from]);
+            (void)fprintf(to, "\\%c", letters[found - from]);
         else if (len == 0 || (len == 1 && (p[i] < 0x20 || p[i] == 0x7f)))
-            (void)printf("\\x%02x", p[i]);
+            (void)fprintf(to, "\\x%02x", p[i]);
         else
-            (void)fwrite(p + i, 1, len, stdout);
+            (void)fwrite(p + i, 1, len, to);
         i += len == 0 ? 1 : len;
     }
-    (void)putchar('"');
+    (void)putc('"', to);
+}
+
+void ctl_out_quoted(const uint8_t *p, size_t n)
+{
+    quote(stdout, p, n);
+}
+
+char *ctl_quoted(struct ctl *c, const char *before, const ProtobufCBinaryData *b)
+{
+    char *text = NULL, *kept;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+
+    BNS_ASSERT(f != NULL);
+    (void)fputs(before, f);
+    quote(f, b->data, b->len);
+    BNS_ASSERT(fclose(f) == 0); /* there is memory, or the process ends */
+    kept = bns_arena_dup(&c->arena, text, len);
+    free(text);
+    BNS_ASSERT(kept != NULL);
+    return kept;
 }
 
 void ctl_out_header(const Etcdserverpb__ResponseHeader *h)

@@ -10,8 +10,11 @@
 
 struct watching {
     struct ctl *c;
-    char **command; /* NULL: none */
+    struct bns_etcd_watch *watch; /* NULL: none, or it has ended */
+    char **command;               /* NULL: none */
+    bool typed, progress;         /* of -i; its progress is to be told */
     int code;
+    struct bns_arena arena; /* of -i: the words of its line */
 };
 
 /* ---- output ---------------------------------------------------------------------------------- */
@@ -52,23 +55,36 @@ static void print_event(struct ctl *c, const Etcdserverpb__Event *e)
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
+/* As Go prints a list of strings with %q. */
+static void print_words(FILE *to, char *const *words)
+{
+    (void)fputc('[', to);
+    for (size_t i = 0; words[i] != NULL; i++)
+        (void)fprintf(to, "%s\"%s\"", i == 0 ? "" : " ", words[i]);
+    (void)fputc(']', to);
+}
+
 /* False: it could not be started, or has failed. */
 static bool run_command(struct watching *w, int64_t revision, const Etcdserverpb__Event *e)
 {
     bool deleted = e->type == ETCDSERVERPB__EVENT__EVENT_TYPE__DELETE;
     const Etcdserverpb__KeyValue *kv = e->kv;
+    struct bns_arena kept = ctl_scratch(w->c);
     char *const more[] = {
         ctl_print(w->c, "ETCD_WATCH_REVISION=%" PRId64, revision),
         ctl_print(w->c, "ETCD_WATCH_EVENT_TYPE=\"%s\"", deleted ? "DELETE" : "PUT"),
-        ctl_print(w->c, "ETCD_WATCH_KEY=\"%.*s\"", (int)kv->key.len, (const char *)kv->key.data),
-        ctl_print(w->c, "ETCD_WATCH_VALUE=\"%.*s\"", (int)kv->value.len,
-                  (const char *)kv->value.data),
+        ctl_quoted(w->c, "ETCD_WATCH_KEY=", &kv->key),
+        ctl_quoted(w->c, "ETCD_WATCH_VALUE=", &kv->value),
         NULL,
     };
     int code = ctl_run(w->c, w->command, more);
 
-    if (code != 0)
-        (void)fprintf(stderr, "command %s error (exit status %d)\n", w->command[0], code);
+    if (code != 0) {
+        (void)fputs("command ", stderr);
+        print_words(stderr, w->command);
+        (void)fprintf(stderr, " error (%s)\n", ctl_run_text(w->c, w->command, code));
+    }
+    ctl_scratch_end(w->c, kept);
     return code == 0;
 }
 
@@ -83,11 +99,10 @@ static void on_events(void *arg, const Etcdserverpb__WatchResponse *r)
         print_json(r, 0, false);
     else if (c->out == CTL_FIELDS)
         ctl_out_header(r->header);
-    for (size_t i = 0; i < r->n_events; i++) {
-        if (c->out != CTL_JSON)
-            print_event(c, r->events[i]);
-        if (w->command != NULL &&
-            !run_command(w, r->header == NULL ? 0 : r->header->revision, r->events[i])) {
+    for (size_t i = 0; i < r->n_events && c->out != CTL_JSON; i++)
+        print_event(c, r->events[i]);
+    for (size_t i = 0; i < r->n_events && w->command != NULL; i++) {
+        if (!run_command(w, r->header == NULL ? 0 : r->header->revision, r->events[i])) {
             w->code = CTL_ERROR;
             bns_env_uv_stop(c->env);
             return;
@@ -96,28 +111,47 @@ static void on_events(void *arg, const Etcdserverpb__WatchResponse *r)
     (void)fflush(stdout);
 }
 
+static void on_progress(void *arg, int64_t revision)
+{
+    struct watching *w = arg;
+
+    if (!w->progress)
+        return;
+    w->progress = false;
+    (void)printf("progress notify: %" PRId64 "\n", revision);
+    (void)fflush(stdout);
+}
+
 static void on_end(void *arg, int status, const char *text, int64_t compacted)
 {
     struct watching *w = arg;
 
+    w->watch = NULL;
     (void)fprintf(stderr, "watch was canceled (%s)\n",
                   compacted > 0 ? text : ctl_error_text(w->c, status, text));
     if (w->c->out == CTL_JSON)
         print_json(NULL, compacted, true);
+    if (w->typed)
+        return; /* more may be typed */
     w->code = ctl_fail(CTL_INTERRUPTED, "watch is canceled by the server");
     bns_env_uv_stop(w->c->env);
 }
 
-static const struct bns_etcd_watch_handler handler = {.on_events = on_events, .on_end = on_end};
+static const struct bns_etcd_watch_handler handler = {
+    .on_events = on_events, .on_progress = on_progress, .on_end = on_end};
 
 /* Key and end of words and flags, then it is opened. CTL_OK, or said what is wrong. */
-static int open_watch(struct watching *w, int argc, char **argv, struct bns_etcd_watch **out)
+static int open_watch(struct watching *w, int argc, char **argv)
 {
     struct ctl *c = w->c;
     struct bns_etcd_watch_options o = {
         .start_revision = c->f.rev, .prev_kv = c->f.prev_kv, .handler = &handler, .arg = w};
     uint8_t *end;
 
+    if (c->dashes >= 0 && c->dashes < argc) {
+        w->command = argv + c->dashes;
+        argc = c->dashes;
+    }
     if (argc < 1)
         return ctl_fail(CTL_ARGS, "bad number of arguments");
     if (argc > 1 && c->f.prefix)
@@ -132,18 +166,21 @@ static int open_watch(struct watching *w, int argc, char **argv, struct bns_etcd
         if (o.key.len == 0)
             o.key = bns_slice("", 1); /* one zero byte: the first key */
     }
-    if (bns_etcd_watch_open(c->etcd, &o, out) != BNS_OK)
+    if (bns_etcd_watch_open(c->etcd, &o, &w->watch) != BNS_OK) {
+        w->watch = NULL;
         return ctl_fail(CTL_ERROR, "out of memory");
+    }
     return CTL_OK;
 }
 
 /* ---- -i: lines of stdin ---------------------------------------------------------------------- */
 
+#define TYPED_MAX 64u
+
 struct typed {
-    struct watching *w;
+    struct ctl *c;
     struct bns_job job;
-    struct bns_etcd_watch *watches[64];
-    size_t count;
+    struct watching watches[TYPED_MAX];
     char line[4096];
     bool end, reading;
 };
@@ -156,83 +193,120 @@ static void read_line(struct bns_job *j)
     y->end = fgets(y->line, sizeof y->line, stdin) == NULL;
 }
 
+/* A place for one more watch; NULL: all are open. */
+static struct watching *place(struct typed *y)
+{
+    for (size_t i = 0; i < TYPED_MAX; i++) {
+        struct watching *w = &y->watches[i];
+
+        if (w->watch == NULL) {
+            bns_arena_free(&w->arena);
+            *w = (struct watching){.c = y->c, .typed = true, .arena = w->arena};
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static void type_watch(struct typed *y, int argc, char **argv)
+{
+    struct ctl *c = y->c;
+    struct bns_err err = {0};
+    struct watching *w = place(y);
+
+    ctl_flags_defaults(c->verb->flags, &c->f);
+    if (w == NULL)
+        (void)fprintf(stderr, "Invalid command %s (%u watches are open)\n", y->line, TYPED_MAX);
+    else if (ctl_flags_read(c, c->verb->flags, &argc, argv, &err) != BNS_OK)
+        (void)fprintf(stderr, "Invalid command %s (%s)\n", y->line, err.text);
+    else if (open_watch(w, argc, argv) == CTL_OK) {
+        w->arena = c->arena; /* with the words of its command */
+        bns_arena_init(&c->arena, bns_alloc_libc(), SIZE_MAX);
+    }
+}
+
 static void run_line(struct typed *y)
 {
-    struct ctl *c = y->w->c;
-    struct bns_err err = {0};
+    struct ctl *c = y->c;
     int argc = 0;
     char **argv = ctl_words(c, y->line, &argc);
 
     y->line[strcspn(y->line, "\n")] = '\0';
-    if (argc == 0)
-        return;
-    if (argc < 2 || strcmp(argv[0], "watch") != 0 || y->count == 64) {
+    if (argc == 0) {
+        (void)fprintf(stderr, "Invalid command: %s (watch and progress supported)\n", y->line);
+    } else if (strcmp(argv[0], "progress") == 0) {
+        for (size_t i = 0; i < TYPED_MAX; i++) {
+            struct watching *w = &y->watches[i];
+
+            w->progress = w->watch != NULL;
+            if (w->progress)
+                bns_etcd_watch_ask(w->watch);
+        }
+    } else if (strcmp(argv[0], "watch") != 0) {
         (void)fprintf(stderr, "Invalid command %s (only support watch)\n", y->line);
-        return;
+    } else if (argc < 2) {
+        (void)fprintf(stderr, "Invalid command %s (command type or key is not provided)\n",
+                      y->line);
+    } else {
+        type_watch(y, argc - 1, argv + 1);
     }
-    ctl_flags_defaults(c->verb->flags, &c->f);
-    argc--;
-    if (ctl_flags_read(c, c->verb->flags, &argc, argv + 1, &err) != BNS_OK)
-        (void)fprintf(stderr, "Invalid command %s (%s)\n", y->line, err.text);
-    else if (open_watch(y->w, argc, argv + 1, &y->watches[y->count]) == CTL_OK)
-        y->count++;
 }
 
 static void took_line(struct bns_job *j)
 {
     struct typed *y = BNS_CONTAINER(j, struct typed, job);
+    struct bns_arena kept;
 
-    y->reading = false;
+    y->reading = !y->end;
     if (y->end) {
-        y->w->code = ctl_fail(CTL_INPUT, "Error reading watch request line: EOF");
-        bns_env_uv_stop(y->w->c->env);
+        bns_env_uv_stop(y->c->env);
         return;
     }
+    kept = ctl_scratch(y->c);
     run_line(y);
-    y->reading = true;
-    bns_pool_submit(y->w->c->env, &y->job);
+    ctl_scratch_end(y->c, kept);
+    bns_pool_submit(y->c->env, &y->job);
 }
 
-static int interactive(struct watching *w)
+static int interactive(struct ctl *c)
 {
     static struct typed y; /* a reader may still wait for stdin when the process ends */
+    int code;
 
-    y.w = w;
+    y.c = c;
     y.reading = true;
+    for (size_t i = 0; i < TYPED_MAX; i++)
+        bns_arena_init(&y.watches[i].arena, bns_alloc_libc(), SIZE_MAX);
     y.job = (struct bns_job){.run = read_line, .done = took_line};
-    bns_pool_submit(w->c->env, &y.job);
-    bns_env_uv_run(w->c->env);
+    bns_pool_submit(c->env, &y.job);
+    bns_env_uv_run(c->env);
     (void)fflush(stdout);
     if (y.reading)
-        _exit(w->code); /* the pool's thread cannot be joined: it waits for a line */
-    for (size_t i = 0; i < y.count; i++)
-        bns_etcd_watch_close(y.watches[i]);
-    return w->code;
+        _exit(CTL_ERROR); /* a command has failed; the pool's thread waits for a line */
+    code = ctl_fail(CTL_INPUT, "Error reading watch request line: EOF");
+    for (size_t i = 0; i < TYPED_MAX; i++) {
+        bns_etcd_watch_close(y.watches[i].watch);
+        bns_arena_free(&y.watches[i].arena);
+    }
+    return code;
 }
 
 int ctl_watch(struct ctl *c, int argc, char **argv)
 {
     struct watching w = {.c = c};
-    struct bns_etcd_watch *watch = NULL;
-    int code;
+    int code = ctl_format(c, false);
 
-    if (c->dashes >= 0 && c->dashes < argc && !c->f.interactive) {
-        w.command = argv + c->dashes;
-        argc = c->dashes;
-    }
-    code = ctl_format(c, false);
     if (code == CTL_OK && argc < 1 && !c->f.interactive)
         code = ctl_fail(CTL_ARGS, "bad number of arguments");
     if (code == CTL_OK)
         code = ctl_connect(c);
     if (code == CTL_OK && c->f.interactive)
-        return interactive(&w);
+        return interactive(c);
     if (code == CTL_OK)
-        code = open_watch(&w, argc, argv, &watch);
+        code = open_watch(&w, argc, argv);
     if (code != CTL_OK)
         return code;
     bns_env_uv_run(c->env);
-    if (w.code == CTL_ERROR)
-        bns_etcd_watch_close(watch); /* else it has ended */
+    bns_etcd_watch_close(w.watch);
     return w.code;
 }

@@ -7,8 +7,10 @@ Masked: cluster, member and lease ids,
 Raft's numbers, times, database sizes, endpoints. etcdctl's own
 log lines on stderr, and the help that it prints behind an error of usage, are left out.
 """
-import os
+import base64
 import contextlib
+import json
+import os
 import queue
 import re
 import threading
@@ -16,6 +18,7 @@ import shlex
 import signal
 import subprocess
 import time
+import urllib.request
 
 import pytest
 
@@ -269,9 +272,102 @@ def test_a_watch_that_is_cancelled_says_why(pair):
     assert real == ours and ours[0] == 5
 
 
+def test_a_watch_runs_a_command_for_each_event(pair):
+    for shell in pair:
+        for step in ("del e", "put e ' a\\tb\"é\x01 '", "put e 2"):
+            shell.run(step)
+    rev = last_revision(pair[0], "e") - 1
+    assert rev == last_revision(pair[1], "e") - 1
+    for command in ("sh -c 'env | grep ETCD_WATCH | sort; exit 3'", "false", "nonesuch a b",
+                    "/none/such", "sh -c 'kill -9 $$'"):
+        real, ours = (s.run(f"watch e --rev {rev} -- {command}") for s in pair)
+        assert real == ours, command
+        assert ours[0] == 1
+
+
+def last_revision(shell, key):
+    out = subprocess.run(shell.argv(f"get {key} -w json"), capture_output=True, text=True,
+                         env=env(), check=True).stdout
+    return int(re.search(r'"revision":(\d+)', out).group(1))
+
+
+def test_a_watch_with_a_command_keeps_nothing_of_the_events(one):
+    """200 events of 100 kB, each with a command: 40 MB, if they were kept."""
+    shell = Shell(OURS, one)
+    value = base64.b64encode(b"v" * 100000).decode()
+    for _ in range(200):
+        body = json.dumps({"key": base64.b64encode(b"memory").decode(), "value": value}).encode()
+        urllib.request.urlopen(one.nodes[0].url + "/v3/kv/put", body, timeout=20).close()
+    rev = last_revision(shell, "memory")
+    with subprocess.Popen(shell.argv(f"watch memory --rev {rev - 199} -- echo done"),
+                          stdout=subprocess.PIPE, text=True) as p:
+        lines = (line for line in p.stdout if line == "done\n")
+        assert sum(1 for _ in zip(range(200), lines)) == 200
+        with open(f"/proc/{p.pid}/status") as f:
+            peak = int(re.search(r"VmHWM:\s+(\d+) kB", f.read()).group(1))
+        p.terminate()
+    assert peak < 36000, f"{peak} KiB at its peak"
+
+
+def test_watches_are_typed_in(pair):
+    """One is cancelled, one is told its progress, one runs a command; other lines are refused."""
+    for shell in pair:
+        for _ in range(3):
+            shell.run("put typed 1")
+    rev = last_revision(pair[0], "typed")
+    assert rev == last_revision(pair[1], "typed")
+    outs = []
+    for shell in pair:
+        shell.run(f"compaction {rev - 1}")
+        with subprocess.Popen(shell.argv("watch -i"), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=env()) as p:
+            for line, want, where in (
+                    ("watch typed --rev 1", "watch was canceled", p.stderr),
+                    ("foo", "Invalid", p.stderr), ("watch", "Invalid", p.stderr),
+                    ("", "Invalid", p.stderr), ("watch none", None, None),
+                    (f"watch typed --rev {rev} -- echo hello", "hello", p.stdout),
+                    ("progress", "progress notify", p.stdout),
+                    ("progress", "progress notify", p.stdout)):
+                p.stdin.write(line + "\n")
+                p.stdin.flush()
+                text = ""
+                while want is not None and want not in text:
+                    text = where.readline()
+                    assert text, line
+                    outs.append(text)
+            p.stdin.close()
+            rest = p.stderr.read()
+            outs.append(rest)
+            outs.append(p.wait(timeout=20))
+    half = len(outs) // 2
+    assert [mask(str(o), None) for o in outs[:half]] == [mask(str(o), None) for o in outs[half:]]
+
+
+def test_keep_alive_ends_when_the_lease_must_have(pair):
+    """The server answers no more: the lease is lost when its time to live has passed."""
+    ends = []
+    for shell in pair:
+        shell.run("LEASE")
+        lease = re.search(r"[0-9a-f]{14,16}", subprocess.run(
+            shell.argv("lease grant 2"), capture_output=True, text=True, env=env()).stdout).group()
+        with subprocess.Popen(shell.argv(f"lease keep-alive {lease}"), stdout=subprocess.PIPE,
+                              text=True, env=env()) as p:
+            first = p.stdout.readline()
+            shell.cluster.nodes[0].signal(signal.SIGSTOP)
+            try:
+                rest, _ = p.communicate(timeout=30)
+            finally:
+                shell.cluster.nodes[0].signal(signal.SIGCONT)
+            ends.append((mask(first, None), mask(rest.splitlines()[-1], None), p.returncode))
+        wait_for("it to serve", shell.cluster.nodes[0].healthy)
+    assert ends[0] == ends[1]
+    assert ends[1][1:] == ("lease ID expired or revoked.", 0)
+
+
 def test_lock_and_elect(pair):
-    for step in ("lock l1 echo hello", "lock l1 false", "lock", "elect", "elect e1",
-                 "elect e1 -l x"):
+    for step in ("lock l1 echo hello", "lock l1 false", "lock l1 nonesuch", "lock l1 /none/such",
+                 "lock l1 sh -c 'kill -9 $$'", "lock", "elect", "elect e1", "elect e1 -l x"):
         real, ours = (s.run(step) for s in pair)
         assert real == ours, step
     for line in ("lock held", "elect chosen me"):

@@ -43,12 +43,12 @@ int64_t bns_etcd_lock_token(const struct bns_etcd_lock *l); /* 0: not held */
 /* A new value, if it is still held: done gets a TxnResponse that says so by `succeeded`. */
 BNS_MUST_CHECK int bns_etcd_lock_proclaim(struct bns_etcd_lock *l, struct bns_slice value,
                                           bns_etcd_done *done, void *arg);
-/* No callback any more but done (may be NULL), once: its key is deleted, after the put of it if that
- * is under way. If done tells a failure, or status 10 because an earlier put may still be on its
- * way, only the end of the lease surely ends the lock. Before the same lease asks for the same lock
- * again, wait for done: the key has the same name, and a late deletion would take the new one.
- * Without memory done runs within this call. `l` is gone for its owner; the client may be freed:
- * then done tells 1. NULL is fine. */
+/* No callback any more but done (may be NULL), once: its key is deleted, after the put of it if
+ * that is under way. If done tells a failure, or status 10 because an earlier put may still be
+ * on its way, only the end of the lease surely ends the lock. Before the same lease asks for the
+ * same lock again, wait for done: the key has the same name, and a late deletion would take the
+ * new one. Without memory done runs within this call. `l` is gone for its owner; the client may
+ * be freed: then done tells 1. NULL is fine. */
 void bns_etcd_lock_close(struct bns_etcd_lock *l, bns_etcd_done *done, void *arg);
 
 /* ---- who leads? ------------------------------------------------------------------------------ */

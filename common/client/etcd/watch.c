@@ -9,8 +9,8 @@
  * revision are held until the next fragment shows that they were all; so each call of on_events has
  * whole revisions, and a resumption at `next` neither splits nor repeats one. What is held are
  * decoded messages in an arena; when a later revision begins, its message is decoded once more into
- * an arena of its own, and the old one goes. A revision larger than HELD_MAX, or a message that gRPC
- * refuses for its size, ends the watch: it would be as large the next time.
+ * an arena of its own, and the old one goes. A revision larger than HELD_MAX, or a message that
+ * gRPC refuses for its size, ends the watch: it would be as large the next time.
  */
 #include "client/etcd/watch.h"
 
