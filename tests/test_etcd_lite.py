@@ -120,12 +120,13 @@ class EtcdLite(unittest.TestCase):
         p.terminate()
         self.ends(p)
 
-    def test_an_address_that_others_reach_is_warned_of_once(self):
-        p, _ = self.start("--listen-client-urls", "http://0.0.0.0:0,http://127.0.0.1:0")
+    def test_an_address_that_others_reach_needs_a_word(self):
+        urls = ("--listen-client-urls", "http://0.0.0.0:0,http://127.0.0.1:0")
+        self.refused(3, "http://0.0.0.0:0 is reachable from other machines without TLS", *urls)
+        p, _ = self.start(*urls, "--insecure")
         p.terminate()
         p.wait(timeout=DEADLINE_S)
-        err = p.stderr.read()
-        self.assertEqual(err.count("warning: http://0.0.0.0:0 is reachable"), 1, err)
+        self.assertNotIn("is reachable", p.stderr.read())
 
     def test_hangup_drains_as_sigterm_does(self):
         p, _ = self.start()

@@ -22,6 +22,8 @@ const char *bns_value_kind_text(enum bns_value_kind kind)
     switch (kind) {
     case BNS_VALUE_STR:
         return "text";
+    case BNS_VALUE_LIST:
+        return "a list of words";
     case BNS_VALUE_BOOL:
         return "true or false";
     case BNS_VALUE_U64:
@@ -51,13 +53,16 @@ static int u64_parse(const char *text, uint64_t *out)
 
 static int bool_parse(const char *text, bool *out)
 {
-    if (strcmp(text, "true") == 0)
-        *out = true;
-    else if (strcmp(text, "false") == 0)
-        *out = false;
-    else
-        return BNS_E_INVALID;
-    return BNS_OK;
+    static const char *const words[2][6] = {{"false", "f", "0", "FALSE", "False", "F"},
+                                            {"true", "t", "1", "TRUE", "True", "T"}};
+
+    for (size_t i = 0; i < 12; i++) {
+        if (strcmp(text, words[i / 6][i % 6]) == 0) {
+            *out = i / 6 == 1;
+            return BNS_OK;
+        }
+    }
+    return BNS_E_INVALID;
 }
 
 int bns_value_set(enum bns_value_kind kind, void *dst, const char *text, struct bns_err *err)
@@ -66,6 +71,7 @@ int bns_value_set(enum bns_value_kind kind, void *dst, const char *text, struct 
 
     switch (kind) {
     case BNS_VALUE_STR:
+    case BNS_VALUE_LIST:
         *(const char **)dst = text;
         return BNS_OK;
     case BNS_VALUE_BOOL:
@@ -294,6 +300,8 @@ static const char *metavar(enum bns_value_kind kind)
     switch (kind) {
     case BNS_VALUE_STR:
         return " TEXT";
+    case BNS_VALUE_LIST:
+        return " A,B";
     case BNS_VALUE_BOOL:
         return "";
     case BNS_VALUE_U64:

@@ -28,13 +28,14 @@ enum bns_exit {
 
 enum bns_value_kind {
     BNS_VALUE_STR,      /* dst: const char * */
-    BNS_VALUE_BOOL,     /* dst: bool */
+    BNS_VALUE_LIST,     /* the same: words with commas between; a file may have a YAML list */
+    BNS_VALUE_BOOL,     /* dst: bool; Go's words: true, t, 1, false, f, 0 */
     BNS_VALUE_U64,      /* dst: uint64_t, decimal digits */
     BNS_VALUE_DURATION, /* dst: uint64_t, nanoseconds from "200ms" */
     BNS_VALUE_BYTES,    /* dst: uint64_t, bytes from "64MiB" */
 };
 
-/* Reads `text` into *dst; unchanged on error. STR borrows text. BNS_E_INVALID with what was
+/* Reads `text` into *dst; unchanged on error. STR and LIST borrow text. BNS_E_INVALID with what was
  * expected and what was there, without a name: the caller wraps it. */
 BNS_MUST_CHECK int bns_value_set(enum bns_value_kind kind, void *dst, const char *text,
                                  struct bns_err *err);

@@ -2,13 +2,15 @@
  *
  * The file is read as libyaml's events, not as its document tree: the shape is two levels of
  * mappings with scalars in them, so a small state machine sees every node with its line and refuses
- * the rest (lists, anchors, tags of other types, a second document) where it stands. Depth is
- * bounded by that shape: the first node that is too deep ends the parse.
+ * the rest (anchors, tags of other types, a second document, lists where there is none) where it
+ * stands. Depth is bounded by that shape: the first node that is too deep ends the parse.
  *
  * A key may stand once. A value that YAML calls null (nothing behind the colon) is a mistake for
- * every kind but text in quotes.
+ * every kind but text in quotes; in a flat file, which may be etcd's own sample, it is no value.
  */
 #include "app/config.h"
+
+#include "base/alloc.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -19,7 +21,7 @@
 
 #define KEYS_MAX 512
 
-enum place { START, TOP, SECTION, SECTION_BODY, VALUE, END };
+enum place { START, TOP, SECTION, SECTION_BODY, VALUE, ITEMS, END };
 
 struct reader {
     const char *name;
@@ -33,6 +35,7 @@ struct reader {
     size_t section_lines[KEYS_MAX];   /* by index of the section's first key; 0 = not seen */
     size_t key_lines[KEYS_MAX];       /* by index; 0 = not seen */
     bool flat;                        /* keys without a section may stand, their section is "" */
+    struct bns_buf items;             /* of a list, so far, with commas between */
 };
 
 static size_t line_of(const struct reader *r)
@@ -136,17 +139,21 @@ static const char *dot(const struct bns_config_key *k)
     return k->section[0] == '\0' ? "" : ".";
 }
 
-static int on_value(struct reader *r)
+static int unexpected(const struct reader *r)
 {
     const struct bns_config_key *k = r->key;
-    const char *text = scalar(r);
+
+    return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s%s%s: expected %s", r->name, line_of(r),
+                       k->section, dot(k), k->key, bns_value_kind_text(k->kind));
+}
+
+static int set_value(struct reader *r, const char *text, size_t len)
+{
+    const struct bns_config_key *k = r->key;
     int rv;
 
-    if (text == NULL || (*text == '\0' && r->ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE))
-        return bns_err_set(r->err, BNS_E_INVALID, "%s:%zu: %s%s%s: expected %s", r->name,
-                           line_of(r), k->section, dot(k), k->key, bns_value_kind_text(k->kind));
-    if (k->kind == BNS_VALUE_STR) {
-        text = bns_arena_dup(r->arena, text, strlen(text));
+    if (k->kind == BNS_VALUE_STR || k->kind == BNS_VALUE_LIST) {
+        text = bns_arena_dup(r->arena, text, len);
         if (text == NULL)
             return bns_err_set(r->err, BNS_E_NOMEM, "%s: no memory for its text", r->name);
     }
@@ -155,6 +162,45 @@ static int on_value(struct reader *r)
         bns_err_wrap(r->err, "%s:%zu: %s%s%s", r->name, line_of(r), k->section, dot(k), k->key);
     r->place = SECTION_BODY;
     return rv;
+}
+
+static int on_value(struct reader *r)
+{
+    const char *text = scalar(r);
+    bool nothing;
+
+    if (r->ev->type == YAML_SEQUENCE_START_EVENT && r->key->kind == BNS_VALUE_LIST) {
+        r->place = ITEMS;
+        return BNS_OK;
+    }
+    if (text == NULL)
+        return unexpected(r);
+    nothing = r->ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+              (*text == '\0' || (r->flat && (strcmp(text, "~") == 0 || strcmp(text, "null") == 0)));
+    if (nothing && r->flat) {
+        r->place = SECTION_BODY;
+        return BNS_OK;
+    }
+    return nothing ? unexpected(r) : set_value(r, text, strlen(text));
+}
+
+/* One word of a list, or its end. */
+static int on_item(struct reader *r)
+{
+    const char *word = scalar(r);
+    int rv;
+
+    if (r->ev->type == YAML_SEQUENCE_END_EVENT) {
+        rv = set_value(r, r->items.len == 0 ? "" : (const char *)r->items.ptr, r->items.len);
+        bns_buf_free(&r->items);
+        return rv;
+    }
+    if (word == NULL || *word == '\0' || strchr(word, ',') != NULL)
+        return unexpected(r);
+    rv = r->items.len == 0 ? BNS_OK : bns_buf_byte(&r->items, ',');
+    if (rv == BNS_OK)
+        rv = bns_buf_str(&r->items, word);
+    return rv == BNS_OK ? BNS_OK : bns_err_set(r->err, rv, "%s: no memory for its text", r->name);
 }
 
 /* One event in the place where the reader is. */
@@ -198,6 +244,8 @@ static int on_event(struct reader *r)
         return BNS_OK;
     case VALUE:
         return on_value(r);
+    case ITEMS:
+        return on_item(r);
     case END:
         return refuse(r, "a second document; one is all there may be");
     }
@@ -225,6 +273,7 @@ int bns_config_parse(const char *name, struct bns_slice text, const struct bns_c
         BNS_ASSERT(i < KEYS_MAX);
     r.flat = keys[0].section != NULL && keys[0].section[0] == '\0';
     r.section = r.flat ? keys[0].section : NULL;
+    bns_buf_init(&r.items, bns_alloc_libc(), BNS_CONFIG_BYTES_MAX * 2);
     if (!yaml_parser_initialize(&p))
         return bns_err_set(err, BNS_E_NOMEM, "%s: no memory to read it", name);
     yaml_parser_set_input_string(&p, text.ptr == NULL ? (const uint8_t *)"" : text.ptr, text.len);
@@ -241,6 +290,7 @@ int bns_config_parse(const char *name, struct bns_slice text, const struct bns_c
         yaml_event_delete(&ev);
     }
     yaml_parser_delete(&p);
+    bns_buf_free(&r.items);
     return rv;
 }
 
@@ -335,6 +385,7 @@ static int print_value(struct bns_buf *out, const struct bns_config_key *k)
 
     switch (k->kind) {
     case BNS_VALUE_STR:
+    case BNS_VALUE_LIST:
         text = *(const char *const *)k->dst;
         return print_text(out, text == NULL ? "" : text);
     case BNS_VALUE_BOOL:

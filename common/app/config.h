@@ -9,7 +9,9 @@
  * environment, flags (app/cli.h): load, then env, then the flags' parse.
  *
  * Where the first section is named "" the file is flat, as etcd's: `name: n1` lines, and among them
- * the sections that have a name.
+ * the sections that have a name. There a key with nothing behind it changes nothing, as with etcd.
+ *
+ * A value of kind LIST is text with commas, or a YAML list of words (without commas).
  *
  * Thread:  any, start-up.
  * Memory:  text values from the file are copied into the arena given.

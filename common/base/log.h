@@ -11,7 +11,13 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-enum bns_log_level { BNS_LOG_DEBUG, BNS_LOG_INFO, BNS_LOG_WARN, BNS_LOG_ERROR };
+enum bns_log_level {
+    BNS_LOG_DEBUG,
+    BNS_LOG_INFO,
+    BNS_LOG_WARN,
+    BNS_LOG_ERROR,
+    BNS_LOG_NOTHING, /* as a log's level alone: no line is written */
+};
 enum bns_log_format { BNS_LOG_LOGFMT, BNS_LOG_JSON };
 
 struct bns_log {

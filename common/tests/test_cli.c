@@ -48,6 +48,8 @@ static void every_form_of_a_flag_is_read(void **state)
         {"--name=n1", "--nodes=3", "--detach=true"},
         {"-name", "n1", "-nodes=3", "-detach"},
         {"--name=x", "--name=n1", "-n", "3", "-d"},
+        {"--name=n1", "-n", "3", "--detach=false", "--detach=1"},
+        {"--name=n1", "-n", "3", "--detach=T"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {

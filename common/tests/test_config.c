@@ -133,6 +133,50 @@ static void broken_yaml_names_its_line(void **state)
     bns_arena_free(&arena);
 }
 
+/* As etcd's own files: lists where the key has the kind, keys with nothing behind them. */
+static void a_flat_file_has_lists_and_empty_keys(void **state)
+{
+    static const struct {
+        const char *text, *list, *error;
+    } t[] = {
+        {"list: [a, b]\nid: 3\n", "a,b", NULL},
+        {"list:\n  - a\nid: 3\n", "a", NULL},
+        {"list: a,b\nid: 3\n", "a,b", NULL},
+        {"list: []\nid: 3\n", "", NULL},
+        {"list:\nid: 3\n", "was", NULL},
+        {"list: ~\nid: 3\nname: null\n", "was", NULL},
+        {"list: [a, [b]]\n", NULL, "c.yaml:1: list: expected a list of words"},
+        {"list: ['a,b']\n", NULL, "c.yaml:1: list: expected a list of words"},
+        {"list: ['']\n", NULL, "c.yaml:1: list: expected a list of words"},
+        {"list: {a: b}\n", NULL, "c.yaml:1: list: expected a list of words"},
+        {"name: [a]\n", NULL, "c.yaml:1: name: expected text"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        const char *list = "was", *name = "was";
+        uint64_t id = 0;
+        const struct bns_config_key keys[] = {{"", "list", BNS_VALUE_LIST, &list},
+                                              {"", "name", BNS_VALUE_STR, &name},
+                                              {"", "id", BNS_VALUE_U64, &id},
+                                              {NULL, NULL, BNS_VALUE_STR, NULL}};
+        struct bns_arena arena;
+        struct bns_err err = {0};
+        int rv;
+
+        bns_arena_init(&arena, bns_alloc_libc(), 4096);
+        rv = bns_config_parse("c.yaml", bns_slice_str(t[i].text), keys, &arena, &err);
+        assert_int_equal(rv, t[i].error == NULL ? BNS_OK : BNS_E_INVALID);
+        if (t[i].error != NULL) {
+            assert_string_equal(err.text, t[i].error);
+        } else {
+            assert_string_equal(list, t[i].list);
+            assert_string_equal(name, "was");
+            assert_int_equal(id, 3);
+        }
+        bns_arena_free(&arena);
+    }
+}
+
 static void the_environment_wins_over_the_file(void **state)
 {
     struct options o = {.id = 1};
@@ -232,6 +276,7 @@ int main(void)
         cmocka_unit_test(empty_files_are_legal),
         cmocka_unit_test(a_wrong_file_is_refused_with_its_line),
         cmocka_unit_test(broken_yaml_names_its_line),
+        cmocka_unit_test(a_flat_file_has_lists_and_empty_keys),
         cmocka_unit_test(the_environment_wins_over_the_file),
         cmocka_unit_test(a_printed_configuration_reads_back),
         cmocka_unit_test(no_memory_is_an_error),

@@ -288,8 +288,16 @@ int etcd_http_routes(struct etcd_server *s)
     if (rv != BNS_OK)
         return rv;
     *r++ = (struct bns_http_route){"GET", "/health", on_health, s, 0, false, false};
-    *r++ = (struct bns_http_route){"GET", "/version", on_version, s, 0, false, false};
     for (size_t i = 0; i < ETCD_CHECK_PATHS; i++)
         *r++ = (struct bns_http_route){"GET", check_paths[i].path, on_checks, s, 0, false, false};
+    if (s->metrics_http != NULL) { /* --listen-metrics-urls: all but /version, as in etcd */
+        s->metrics_admin = s->admin;
+        rv = bns_admin_routes(&s->metrics_admin, s->metrics_http);
+        if (rv == BNS_OK)
+            rv = bns_http_server_routes(s->metrics_http, s->routes, (size_t)(r - s->routes));
+        if (rv != BNS_OK)
+            return rv;
+    }
+    *r++ = (struct bns_http_route){"GET", "/version", on_version, s, 0, false, false};
     return bns_http_server_routes(s->http, s->routes, (size_t)(r - s->routes));
 }

@@ -44,6 +44,8 @@ static int serve(struct app *a, const struct etcd_identity *joins, struct bns_er
     peer = bns_raft_node_port(a->server->node);
     if (peer != 0 && (a->opt.members.count > 1 || !a->opt.peer_default))
         bns_daemon_port(d, "peer", a->opt.peer.host, peer);
+    if (a->server->metrics_port != 0)
+        bns_daemon_port(d, "metrics", "127.0.0.1", a->server->metrics_port);
     a->server->on_removed = removed;
     a->server->on_removed_arg = a;
     a->server->on_serving = serving;
@@ -121,19 +123,6 @@ static bool reload(struct bns_daemon *d, void *arg)
     return a->server != NULL && etcd_secure_reload(&a->server->secure);
 }
 
-static int log_level(const char *text, enum bns_log_level *out)
-{
-    static const char *const names[] = {"debug", "info", "warn", "error"};
-
-    for (size_t i = 0; i < 4; i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *out = (enum bns_log_level)i;
-            return BNS_OK;
-        }
-    }
-    return BNS_E_INVALID;
-}
-
 /* Called as etcdctl, or with a verb: behind the flags that verbs have, and servers do not. */
 static bool is_cli(const char *called, int argc, char **argv)
 {
@@ -156,6 +145,7 @@ int main(int argc, char **argv)
     struct bns_arena arena;
     const char *called = strrchr(argv[0], '/') == NULL ? argv[0] : strrchr(argv[0], '/') + 1;
     struct bns_daemon_config cfg = {.program = "etcd-lite"};
+    struct bns_err err = {0};
     int code = 0;
 
     if (argc > 2 && strcmp(argv[1], "snapshot") == 0 && /* files, which no server is asked for */
@@ -167,14 +157,12 @@ int main(int argc, char **argv)
     if (etcd_options_read(&a.opt, &arena, argc, argv, environ, &code) == ETCD_RUN) {
         cfg.data_dir = a.opt.memory ? NULL : a.opt.data_dir;
         cfg.ports_file = a.opt.ports_file;
-        cfg.log_format = strcmp(a.opt.log_format, "json") == 0 ? BNS_LOG_JSON : BNS_LOG_LOGFMT;
-        if (log_level(a.opt.log_level, &cfg.log_level) == BNS_OK) {
+        cfg.log_level = a.opt.level;
+        cfg.log_format = a.opt.format;
+        if (etcd_log_redirect(&a.opt, &err) == BNS_OK) {
             code = bns_daemon_run(&cfg, &ops, &a);
         } else {
-            (void)fprintf(stderr,
-                          "etcd-lite: --log-level \"%s\" is none of debug, info, warn, "
-                          "error\n",
-                          a.opt.log_level); /* nothing to do if stderr is closed */
+            (void)fprintf(stderr, "etcd-lite: %s\n", err.text); /* stderr may be closed */
             code = BNS_EXIT_CONFIG;
         }
     }

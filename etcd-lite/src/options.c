@@ -12,6 +12,14 @@
 #define DEFAULT_CLIENT "http://localhost:2379"
 #define DEFAULT_PEER "http://localhost:2380"
 
+#if defined(__x86_64__)
+#define ARCH "amd64"
+#elif defined(__aarch64__)
+#define ARCH "arm64"
+#else
+#define ARCH "other"
+#endif
+
 static const char default_peer[] = DEFAULT_PEER;
 
 static void defaults(struct etcd_options *o)
@@ -27,7 +35,6 @@ static void defaults(struct etcd_options *o)
         .cors = "*",
         .host_whitelist = "*",
         .log_level = "info",
-        .log_format = "logfmt",
         .heartbeat_ms = 100,
         .election_ms = 1000,
         .snapshot_count = 10000,
@@ -49,6 +56,7 @@ static void defaults(struct etcd_options *o)
         .strict_reconfig = true,
         .learners_max = 1,
     };
+    etcd_more_defaults(&o->more);
 }
 
 static int print(struct bns_arena *arena, const char **out, const char *fmt, const char *a,
@@ -100,9 +108,6 @@ static int check_values(const struct etcd_options *o, struct bns_err *err)
     if (o->auth_token_ttl_s == 0 || o->auth_token_ttl_s > 366 * 86400)
         return bns_err_set(err, BNS_E_INVALID, "--auth-token-ttl %llu is not in 1..31622400",
                            (unsigned long long)o->auth_token_ttl_s);
-    if (strcmp(o->log_format, "logfmt") != 0 && strcmp(o->log_format, "json") != 0)
-        return bns_err_set(err, BNS_E_INVALID, "--log-format \"%s\" is neither logfmt nor json",
-                           o->log_format);
     if (strcmp(o->initial_cluster_state, "new") != 0 &&
         strcmp(o->initial_cluster_state, "existing") != 0)
         return bns_err_set(err, BNS_E_INVALID,
@@ -169,14 +174,49 @@ static int derive_auth(struct etcd_options *o, struct bns_err *err)
                        o->auth_token);
 }
 
+/* The first URL that others can reach and that is not encrypted; NULL: there is none. */
+static const char *exposed(const struct etcd_options *o)
+{
+    const struct etcd_urls *lists[] = {&o->client_urls, &o->client_http, &o->more.metrics_urls,
+                                       &o->peer_listen};
+
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        for (size_t k = 0; k < lists[i]->count; k++) {
+            struct etcd_url u;
+
+            if (etcd_url_parse(lists[i]->url[k], &u, NULL) == BNS_OK && !u.tls &&
+                !is_loopback(u.host))
+                return lists[i]->url[k];
+        }
+    }
+    return NULL;
+}
+
+/* Called as etcd it starts as etcd does, which knows no --insecure. */
+static int check_exposed(const struct etcd_options *o, struct bns_err *err)
+{
+    const char *url = o->insecure ? NULL : exposed(o);
+
+    if (url == NULL)
+        return BNS_OK;
+    if (!o->as_etcd)
+        return bns_err_set(err, BNS_E_INVALID,
+                           "%s is reachable from other machines without TLS: use an https URL with "
+                           "certificates, a loopback address, or allow it with --insecure",
+                           url);
+    etcd_options_warn(o, "%s is reachable from other machines without TLS or passwords", url);
+    return BNS_OK;
+}
+
 static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_err *err)
 {
     struct etcd_urls advertised_peer;
-    int rv = derive_auth(o, err);
+    int rv = etcd_more_derive(o, err);
 
     if (rv == BNS_OK)
+        rv = derive_auth(o, err);
+    if (rv == BNS_OK)
         rv = check_values(o, err);
-
     if (rv == BNS_OK)
         rv = etcd_maint_derive(o, err);
     o->peer_default = o->listen_peer_urls == default_peer;
@@ -192,6 +232,9 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
         rv = listen_urls("listen-client-urls", o->listen_client_urls, &o->client_urls, err);
     if (rv == BNS_OK && o->listen_client_http_urls != NULL)
         rv = listen_urls("listen-client-http-urls", o->listen_client_http_urls, &o->client_http,
+                         err);
+    if (rv == BNS_OK && o->more.metrics_urls_text != NULL && *o->more.metrics_urls_text != '\0')
+        rv = listen_urls("listen-metrics-urls", o->more.metrics_urls_text, &o->more.metrics_urls,
                          err);
     if (rv == BNS_OK)
         rv = urls("advertise-client-urls", o->advertise_client_urls, &o->advertised, err);
@@ -222,7 +265,8 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
                            "--initial-cluster gives %s the peer URL %s, but "
                            "--initial-advertise-peer-urls is %s",
                            o->name, o->self->peer_urls.url[0], advertised_peer.url[0]);
-    return etcd_secure_derive(o, arena, err);
+    rv = etcd_secure_derive(o, arena, err);
+    return rv == BNS_OK ? check_exposed(o, err) : rv;
 }
 
 static int refuse(const char *program, const struct bns_err *err, int code)
@@ -231,29 +275,7 @@ static int refuse(const char *program, const struct bns_err *err, int code)
     return code;
 }
 
-/* One line, for the first URL that others can reach. */
-static void warn_exposed(const struct etcd_options *o, const char *program)
-{
-    const struct etcd_urls *lists[] = {&o->client_urls, &o->peer_listen};
-    size_t lists_count = o->members.count > 1 ? 2 : 1; /* a single member has no peer port */
-
-    for (size_t i = 0; i < lists_count && !o->insecure; i++) {
-        for (size_t k = 0; k < lists[i]->count; k++) {
-            struct etcd_url u;
-
-            if (etcd_url_parse(lists[i]->url[k], &u, NULL) != BNS_OK || u.tls ||
-                is_loopback(u.host))
-                continue;
-            (void)fprintf(
-                stderr,
-                "%s: warning: %s is reachable from other machines without TLS or passwords\n",
-                program, lists[i]->url[k]); /* as above */
-            return;
-        }
-    }
-}
-
-#define FLAGS_MAX (48 + ETCD_MAINT_FLAGS + ETCD_SECURE_FLAGS)
+#define FLAGS_MAX (48 + ETCD_MAINT_FLAGS + ETCD_SECURE_FLAGS + ETCD_MORE_FLAGS)
 
 /* All flags; each is also a variable ETCD_<NAME> and a key of the configuration file. */
 static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX])
@@ -304,11 +326,9 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
         {"unsafe-no-fsync", 0, BNS_VALUE_BOOL, &o->unsafe_no_fsync,
          "lose data on power loss, for tests", NULL},
         {"insecure", 0, BNS_VALUE_BOOL, &o->insecure,
-         "no warning for an address that others can reach", NULL},
+         "listen without TLS on addresses that others can reach", NULL},
         {"cors", 0, BNS_VALUE_STR, &o->cors, "origins of pages that may ask; * = any", NULL},
         {"host-whitelist", 0, BNS_VALUE_STR, &o->host_whitelist, "names of us; * = any", NULL},
-        {"log-level", 0, BNS_VALUE_STR, &o->log_level, "debug, info, warn, error", NULL},
-        {"log-format", 0, BNS_VALUE_STR, &o->log_format, "logfmt, json", NULL},
         {"ports-file", 0, BNS_VALUE_STR, &o->ports_file,
          "written with the ports in use once ready (for port 0)", NULL},
         {"config-file", 0, BNS_VALUE_STR, &o->config_file,
@@ -319,12 +339,14 @@ static void flag_table(struct etcd_options *o, struct bns_cli_flag out[FLAGS_MAX
     const size_t count = sizeof flags / sizeof flags[0];
     size_t more;
 
-    _Static_assert(sizeof flags / sizeof flags[0] + ETCD_MAINT_FLAGS + ETCD_SECURE_FLAGS <=
+    _Static_assert(sizeof flags / sizeof flags[0] + ETCD_MAINT_FLAGS + ETCD_SECURE_FLAGS +
+                           ETCD_MORE_FLAGS <=
                        FLAGS_MAX,
                    "room for all flags");
     memcpy(out, flags, sizeof flags);
     more = etcd_secure_flags(&o->secure, out + count - 1);
     more += etcd_maint_flags(o, out + count - 1 + more);
+    more += etcd_more_flags(o, out + count - 1 + more);
     out[count - 1 + more] = flags[count - 1];
 }
 
@@ -365,22 +387,38 @@ static int read_words(const struct bns_cli *cli, int argc, char **argv, char **e
     return rv;
 }
 
+/* etcd's four lines; scripts cut the first one. */
+static const char version_as_etcd[] =
+    "etcd Version: " ETCD_API_VERSION "\nGit SHA: etcd-lite-" BNS_VERSION
+    "\nGo Version: none, this is C\nGo OS/Arch: linux/" ARCH;
+
+static bool called_etcd(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+
+    return strcmp(slash == NULL ? program : slash + 1, "etcd") == 0;
+}
+
 enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
                                            int argc, char **argv, char **envp, int *exit_code)
 {
+    bool as_etcd = called_etcd(argv[0]);
     struct bns_cli_flag flags[FLAGS_MAX];
     const struct bns_cli cli = {
         .program = "etcd-lite",
         .usage = "etcd-lite [flags]",
         .about = "A replicated key-value store that speaks etcd's v3 API. Flags may also be given "
-                 "as ETCD_* variables (ETCD_DATA_DIR).",
-        .version = "etcd Version: " ETCD_API_VERSION "\netcd-lite " BNS_VERSION,
+                 "as ETCD_* variables (ETCD_DATA_DIR). Further flags of etcd are taken that tune "
+                 "what is not here.",
+        .version = as_etcd ? version_as_etcd
+                           : "etcd Version: " ETCD_API_VERSION "\netcd-lite " BNS_VERSION,
         .flags = flags,
     };
     struct bns_cli_words words = {0};
     struct bns_err err = {0};
 
     defaults(o);
+    o->as_etcd = as_etcd;
     flag_table(o, flags);
     *exit_code = BNS_EXIT_OK;
     if (read_words(&cli, argc, argv, envp, &words, &err) != BNS_OK) {
@@ -404,7 +442,6 @@ enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_ar
         *exit_code = refuse(cli.program, &err, BNS_EXIT_CONFIG);
         return ETCD_EXIT;
     }
-    warn_exposed(o, cli.program);
     etcd_secure_warn(o, cli.program);
     return ETCD_RUN;
 }

@@ -6,9 +6,11 @@
 #define ETCD_OPTIONS_H
 
 #include "app/cli.h"
-#include "base/arena.h"
 #include "autocompact.h"
+#include "base/arena.h"
+#include "base/log.h"
 #include "members.h"
+#include "options_more.h"
 #include "secure.h"
 
 struct etcd_options {
@@ -19,7 +21,7 @@ struct etcd_options {
     const char *initial_cluster, *initial_cluster_token, *initial_cluster_state;
     const char *log_level, *log_format, *ports_file, *config_file;
     const char *listen_client_http_urls; /* NULL: HTTP is served where gRPC is */
-    const char *cors, *host_whitelist; /* separated by commas */
+    const char *cors, *host_whitelist;   /* separated by commas */
     uint64_t heartbeat_ms, election_ms;
     uint64_t snapshot_count;
     uint64_t watch_progress_ns; /* between two progress notices of a watch */
@@ -44,8 +46,12 @@ struct etcd_options {
     uint32_t segment_bytes;
     uint64_t reserve_bytes, trailing_entries;
     struct etcd_secure_options secure;
+    struct etcd_more more;
 
     /* derived */
+    bool as_etcd; /* called by that name: a stand-in for etcd */
+    enum bns_log_level level;
+    enum bns_log_format format;
     struct etcd_urls client_urls, client_http, advertised, peer_listen;
     struct etcd_url client, peer; /* the first of each */
     bool peer_default;            /* nobody asked for a peer listener */
@@ -61,6 +67,10 @@ enum etcd_options_result { ETCD_RUN, ETCD_EXIT };
  * *exit_code says with what; messages and help have been printed. */
 enum etcd_options_result etcd_options_read(struct etcd_options *o, struct bns_arena *arena,
                                            int argc, char **argv, char **envp, int *exit_code);
+
+/* One line on stderr, in the form of the log. */
+void etcd_options_warn(const struct etcd_options *o, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* options_maint.c: appends its flags, at most ETCD_MAINT_FLAGS. */
 #define ETCD_MAINT_FLAGS 16

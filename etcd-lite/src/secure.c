@@ -37,7 +37,7 @@ size_t etcd_secure_flags(struct etcd_secure_options *o, struct bns_cli_flag *out
          "common name that members must have", NULL},
         {"peer-cert-allowed-hostname", 0, BNS_VALUE_STR, &p->allowed_hostname,
          "name that the certificates of members must have", NULL},
-        {"cipher-suites", 0, BNS_VALUE_STR, &o->cipher_suites,
+        {"cipher-suites", 0, BNS_VALUE_LIST, &o->cipher_suites,
          "of TLS 1.2, Go's names, separated by commas", NULL},
         {"tls-min-version", 0, BNS_VALUE_STR, &o->version_min, "TLS1.2 or TLS1.3", NULL},
         {"tls-max-version", 0, BNS_VALUE_STR, &o->version_max, "TLS1.2 or TLS1.3", NULL},
@@ -69,7 +69,7 @@ size_t etcd_secure_keys(struct etcd_secure_options *o, struct bns_config_key *ou
 {
     size_t n = 0;
 
-    out[n++] = (struct bns_config_key){"", "cipher-suites", BNS_VALUE_STR, &o->cipher_suites};
+    out[n++] = (struct bns_config_key){"", "cipher-suites", BNS_VALUE_LIST, &o->cipher_suites};
     out[n++] = (struct bns_config_key){"", "tls-min-version", BNS_VALUE_STR, &o->version_min};
     out[n++] = (struct bns_config_key){"", "tls-max-version", BNS_VALUE_STR, &o->version_max};
     n += side_keys("client-transport-security", &o->client, out + n);
@@ -253,6 +253,8 @@ int etcd_secure_derive(struct etcd_options *o, struct bns_arena *arena, struct b
         rv = check_client_urls(o, &o->client_urls, &s->client_tls, err);
     if (rv == BNS_OK)
         rv = check_client_urls(o, &o->client_http, &s->client_tls, err);
+    if (rv == BNS_OK)
+        rv = check_client_urls(o, &o->more.metrics_urls, &s->client_tls, err);
     if (rv == BNS_OK)
         rv = check_peer_urls(o, &s->peer_dial, err);
     s->peer_serve = o->peer.tls;

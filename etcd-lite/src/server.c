@@ -255,12 +255,16 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
     struct bns_http_config hc = {.before = etcd_gateway_before, .before_arg = s};
     struct bns_grpc_config gc = {.streams_max = (uint32_t)s->opt->streams_max,
                                  .on_http1 = s->opt->client_http.count > 0 ? NULL : on_http1,
+                                 .keepalive_ns = s->opt->more.keepalive_ns,
+                                 .keepalive_timeout_ns = s->opt->more.keepalive_timeout_ns,
                                  .admit = admit,
                                  .arg = s};
     int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
 
     if (rv == BNS_OK)
         rv = bns_http_server_new(s->env, &hc, &s->http);
+    if (rv == BNS_OK && s->opt->more.metrics_urls.count > 0)
+        rv = bns_http_server_new(s->env, NULL, &s->metrics_http);
     if (rv == BNS_OK)
         rv = etcd_peer_http(s);
     if (rv == BNS_OK)
@@ -287,7 +291,7 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
         rv = etcd_auth_service(s);
     if (rv == BNS_OK)
         rv = etcd_http_routes(s);
-    if (rv == BNS_OK)
+    if (rv == BNS_OK && s->opt->more.gateway)
         rv = etcd_gateway_routes(s);
     if (rv != BNS_OK)
         return bns_err_set(err, rv, "cannot make the services: %s", bns_err_default_text(rv));
@@ -314,19 +318,20 @@ static int listen_all(struct etcd_server *s, struct bns_err *err)
     return BNS_OK;
 }
 
-static int listen_http(struct etcd_server *s, struct bns_err *err)
+static int listen_http(struct etcd_server *s, struct bns_http_server *http, const char *flag,
+                       const struct etcd_urls *urls, uint16_t *first, struct bns_err *err)
 {
     int rv = BNS_OK;
 
-    for (size_t i = 0; rv == BNS_OK && i < s->opt->client_http.count; i++) {
+    for (size_t i = 0; rv == BNS_OK && i < urls->count; i++) {
         struct etcd_url u;
 
-        rv = etcd_url_parse(s->opt->client_http.url[i], &u, err);
+        rv = etcd_url_parse(urls->url[i], &u, err);
         if (rv == BNS_OK)
-            rv = bns_http_server_listen_tls(s->http, u.tls ? s->secure.client : NULL, u.host,
-                                            u.port, NULL, err);
+            rv = bns_http_server_listen_tls(http, u.tls ? s->secure.client : NULL, u.host, u.port,
+                                            i == 0 ? first : NULL, err);
         if (rv != BNS_OK)
-            bns_err_wrap(err, "--listen-client-http-urls %s", s->opt->client_http.url[i]);
+            bns_err_wrap(err, "--%s %s", flag, urls->url[i]);
     }
     return rv;
 }
@@ -376,7 +381,10 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
     if (rv == BNS_OK)
         rv = listen_all(s, err);
     if (rv == BNS_OK)
-        rv = listen_http(s, err);
+        rv = listen_http(s, s->http, "listen-client-http-urls", &opt->client_http, NULL, err);
+    if (rv == BNS_OK)
+        rv = listen_http(s, s->metrics_http, "listen-metrics-urls", &opt->more.metrics_urls,
+                         &s->metrics_port, err);
     if (rv == BNS_OK)
         rv = bns_raft_node_start(s->node, err);
     return rv;
@@ -435,6 +443,13 @@ static void grpc_drained(void *arg)
     bns_http_server_drain(s->http, DRAIN_NS, http_drained, s);
 }
 
+static void metrics_drained(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
+}
+
 void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg)
 {
     BNS_ASSERT(!s->stopping);
@@ -447,7 +462,10 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
     etcd_lease_streams_end(s); /* they have no end of their own */
     etcd_sessions_stop(s);
     etcd_kv_lease_hand_over(s->kv);
-    bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
+    if (s->metrics_http != NULL)
+        bns_http_server_drain(s->metrics_http, DRAIN_NS, metrics_drained, s);
+    else
+        metrics_drained(s);
 }
 
 void etcd_server_free(struct etcd_server *s)
@@ -458,6 +476,7 @@ void etcd_server_free(struct etcd_server *s)
     bns_http_server_free(s->http);
     bns_grpc_gateway_free(s->gateway.json);
     bns_http_server_free(s->peer_http);
+    bns_http_server_free(s->metrics_http);
     etcd_kv_close(s->kv);
     etcd_hasher_free(&s->auth.hasher);
     etcd_min_revision_free(s);

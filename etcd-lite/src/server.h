@@ -50,8 +50,9 @@ struct etcd_server {
     struct etcd_secure secure;
     struct bns_grpc_server *grpc;
     struct bns_http_server *http;
-    struct bns_http_server *peer_http; /* /members and /version on the peer port */
-    uint64_t request_seq;              /* unique ids of proposals */
+    struct bns_http_server *peer_http;    /* /members and /version on the peer port */
+    struct bns_http_server *metrics_http; /* --listen-metrics-urls; NULL: none */
+    uint64_t request_seq;                 /* unique ids of proposals */
     struct bns_list ops; /* struct etcd_task, by deadline: all have the same timeout */
     struct bns_timer ops_timer;
     struct bns_list parked; /* struct etcd_task: reads that are put off */
@@ -92,10 +93,10 @@ struct etcd_server {
     void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
     void *on_removed_arg;
     struct bns_http_route routes[2 + ETCD_CHECK_PATHS], peer_routes[2];
-    struct bns_admin admin;
+    struct bns_admin admin, metrics_admin;
     struct etcd_gateway gateway;
-    uint16_t client_port;
-    void (*on_serving)(void *arg); /* once, when the first leader is known */
+    uint16_t client_port, metrics_port; /* of the first URL of each */
+    void (*on_serving)(void *arg);      /* once, when the first leader is known */
     void *on_serving_arg;
     bool serving;
     bool stopping;

@@ -87,6 +87,8 @@ class Node:
             "--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url,
             "--initial-cluster", self.cluster.initial, "--initial-cluster-state", "new",
         ]
+        if not self.cluster.real and not self.host.startswith("127."):
+            flags.append("--insecure")  # a network of the test's own
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.prefix + [program, *flags, *self.cluster.flags, *more],
