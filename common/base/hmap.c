@@ -182,3 +182,27 @@ struct bns_hnode *bns_hmap_next(const struct bns_hmap *m, const struct bns_hnode
     }
     return NULL;
 }
+
+static uint64_t reversed(uint64_t v)
+{
+    uint64_t r = 0;
+
+    for (int i = 0; i < 64; i++, v >>= 1)
+        r = r << 1 | (v & 1);
+    return r;
+}
+
+/* The cursor is a slot, and slots are visited in the order of their reversed bits: when the table
+ * doubles, slot i becomes i and i + count, which stand next to each other in that order. So what
+ * was visited stays visited, and what was not is still to come (the cursor of Redis's SCAN). */
+uint64_t bns_hmap_scan(const struct bns_hmap *m, uint64_t cursor,
+                       void (*fn)(void *arg, struct bns_hnode *n), void *arg)
+{
+    uint64_t mask = (uint64_t)m->slots_count - 1;
+
+    if (m->slots_count == 0)
+        return 0;
+    for (struct bns_hnode *n = m->slots[cursor & mask]; n != NULL; n = n->next)
+        fn(arg, n);
+    return reversed(reversed(cursor | ~mask) + 1);
+}

@@ -34,6 +34,13 @@ void bns_hmap_del(struct bns_hmap *m, struct bns_hnode *n); /* n must be in the 
 struct bns_hnode *bns_hmap_find(const struct bns_hmap *m, uint64_t hash);
 struct bns_hnode *bns_hmap_find_next(const struct bns_hnode *n);
 
+/* An iteration that may pause while the map changes: calls fn for the nodes of one slot and returns
+ * the cursor of the next one. Begins with 0; 0 is returned at the end. Every node that stays in the
+ * map from the first call to the last is told exactly once, however the map grows meanwhile; one
+ * that comes or goes is told once or not at all. fn must not change the map. */
+uint64_t bns_hmap_scan(const struct bns_hmap *m, uint64_t cursor,
+                       void (*fn)(void *arg, struct bns_hnode *n), void *arg);
+
 /* Iteration: NULL gives the first; the node returned last may be removed before the next call only
  * if its successor was fetched first. */
 struct bns_hnode *bns_hmap_next(const struct bns_hmap *m, const struct bns_hnode *n);

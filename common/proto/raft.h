@@ -280,6 +280,7 @@ struct bns_raft_status {
         uint8_t state; /* 0 probe, 1 replicate, 2 snapshot */
         bool learner, recent_active, no_room;
         uint32_t inflight;
+        uint64_t heard_ns; /* since it last answered in this term; UINT64_MAX: it has not */
     } peers[BNS_RAFT_PEERS_MAX];
 };
 void bns_raft_status(const struct bns_raft *r, struct bns_raft_status *out);

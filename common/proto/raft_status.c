@@ -14,6 +14,7 @@ static void peer_status(const struct bns_raft *r, const struct raft_peer *p,
     out->peers[at].no_room = p->no_room;
     out->peers[at].recent_active = p->heard && r->now_ns - p->heard_ns < r->cfg.election_ns;
     out->peers[at].inflight = p->inflight;
+    out->peers[at].heard_ns = p->heard ? r->now_ns - p->heard_ns : UINT64_MAX;
 }
 
 void bns_raft_status(const struct bns_raft *r, struct bns_raft_status *out)

@@ -104,6 +104,52 @@ static void heap_gives_keys_in_order_and_ties_first_in_first_out(void **state)
     bns_heap_free(&h);
 }
 
+struct scanned {
+    struct bns_hnode *nodes;
+    unsigned times[3000];
+};
+
+static void note_scanned(void *arg, struct bns_hnode *n)
+{
+    struct scanned *s = arg;
+
+    s->times[n - s->nodes]++;
+}
+
+/* It grows after each step while it is being gone through, then shrinks to one. */
+static void hmap_scan_tells_each_that_stays_once(void **state)
+{
+    static struct bns_hnode n[3000];
+    static struct scanned s;
+    struct bns_hmap m;
+    uint64_t cursor = 0;
+    unsigned there = 100, steps = 0;
+    (void)state;
+
+    memset(&s, 0, sizeof s);
+    s.nodes = n;
+    bns_hmap_init(&m, bns_alloc_libc());
+    assert_int_equal(bns_hmap_scan(&m, 0, note_scanned, &s), 0); /* empty */
+    for (unsigned i = 0; i < there; i++)
+        assert_int_equal(bns_hmap_insert(&m, &n[i], bns_hash_u64(7, i)), BNS_OK);
+    do {
+        cursor = bns_hmap_scan(&m, cursor, note_scanned, &s);
+        for (unsigned i = 0; i < 40 && there < 3000; i++, there++)
+            assert_int_equal(bns_hmap_insert(&m, &n[there], bns_hash_u64(7, there)), BNS_OK);
+        steps++;
+    } while (cursor != 0);
+    assert_true(steps <= m.slots_count);
+    for (unsigned i = 0; i < 3000; i++)
+        assert_true(i < 100 ? s.times[i] == 1 : s.times[i] <= 1);
+    for (unsigned i = 1; i < 3000; i++)
+        bns_hmap_del(&m, &n[i]);
+    memset(s.times, 0, sizeof s.times);
+    while ((cursor = bns_hmap_scan(&m, cursor, note_scanned, &s)) != 0)
+        ;
+    assert_int_equal(s.times[0], 1);
+    bns_hmap_free(&m);
+}
+
 static void hmap_holds_what_was_put_and_nothing_else(void **state)
 {
     static struct bns_hnode n[1000];
@@ -232,6 +278,7 @@ int main(void)
         cmocka_unit_test(varint_lengths_and_zigzag),
         cmocka_unit_test(heap_gives_keys_in_order_and_ties_first_in_first_out),
         cmocka_unit_test(hmap_holds_what_was_put_and_nothing_else),
+        cmocka_unit_test(hmap_scan_tells_each_that_stays_once),
         cmocka_unit_test(skiplist_is_ordered_under_inserts_and_deletes),
         cmocka_unit_test(test_heap_fails_the_planned_call_and_counts_leaks),
     };

@@ -38,7 +38,7 @@ struct ctl_flags {
     bool prefix, from_key, keys_only, count_only, value_only, prev_kv, ignore_value, ignore_lease;
     bool interactive, once, keys, physical, learner, listen, no_password, detail;
     bool auto_compact, auto_defrag;
-    int64_t rev, at_least_rev, limit, ttl;
+    int64_t rev, at_least_rev, limit, ttl, top, stream;
     const char *order, *sort_by, *consistency, *lease, *peer_urls, *new_password, *data_dir, *load;
     const char *perf_prefix;
 };
@@ -184,6 +184,9 @@ int ctl_member_add(struct ctl *c, int argc, char **argv);
 int ctl_member_remove(struct ctl *c, int argc, char **argv);
 int ctl_member_update(struct ctl *c, int argc, char **argv);
 int ctl_member_promote(struct ctl *c, int argc, char **argv);
+/* The endpoints to ask, one by one: those given, or with --cluster all that the members have. */
+#define CTL_ENDPOINTS_ALL 256u
+int ctl_endpoints(struct ctl *c, const char **all, size_t *count); /* all: CTL_ENDPOINTS_ALL */
 int ctl_endpoint_health(struct ctl *c, int argc, char **argv);
 int ctl_endpoint_status(struct ctl *c, int argc, char **argv);
 int ctl_endpoint_hashkv(struct ctl *c, int argc, char **argv);
@@ -192,6 +195,11 @@ int ctl_alarm_disarm(struct ctl *c, int argc, char **argv);
 int ctl_defrag(struct ctl *c, int argc, char **argv);
 int ctl_move_leader(struct ctl *c, int argc, char **argv);
 int ctl_snapshot_save(struct ctl *c, int argc, char **argv);
+int ctl_inspect_index(struct ctl *c, int argc, char **argv);
+int ctl_inspect_leases(struct ctl *c, int argc, char **argv);
+int ctl_inspect_members(struct ctl *c, int argc, char **argv);
+int ctl_inspect_raft(struct ctl *c, int argc, char **argv);
+int ctl_inspect_watchers(struct ctl *c, int argc, char **argv);
 int ctl_lock(struct ctl *c, int argc, char **argv);
 int ctl_elect(struct ctl *c, int argc, char **argv);
 int ctl_auth_enable(struct ctl *c, int argc, char **argv);

@@ -10,10 +10,9 @@ struct per_endpoint {
     uint64_t took_ns;
 };
 
-#define ALL_MAX 256u
+#define ALL_MAX CTL_ENDPOINTS_ALL
 
-/* The endpoints to ask: those given, or with --cluster all that the members have. */
-static int endpoints(struct ctl *c, const char **all, size_t *count)
+int ctl_endpoints(struct ctl *c, const char **all, size_t *count)
 {
     Etcdserverpb__MemberListRequest req = ETCDSERVERPB__MEMBER_LIST_REQUEST__INIT;
     Etcdserverpb__MemberListResponse *r;
@@ -40,7 +39,7 @@ static int ask_each(struct ctl *c, enum bns_etcd_method m, const ProtobufCMessag
                     struct per_endpoint *out, size_t *count)
 {
     const char *all[ALL_MAX];
-    int code = endpoints(c, all, count);
+    int code = ctl_endpoints(c, all, count);
 
     for (size_t i = 0; code == CTL_OK && i < *count; i++) {
         struct bns_etcd *one = ctl_client(c, &all[i], 1);

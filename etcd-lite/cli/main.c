@@ -124,6 +124,37 @@ static const struct ctl_flag endpoint_flags[] = {
     {0},
 };
 
+static const struct ctl_flag inspect_flags[] = {
+    {"cluster", 0, CTL_BOOL, AT(cluster), "false",
+     "use all endpoints from the cluster member list"},
+    {0},
+};
+
+static const struct ctl_flag inspect_index_flags[] = {
+    {"cluster", 0, CTL_BOOL, AT(cluster), "false",
+     "use all endpoints from the cluster member list"},
+    {"limit", 0, CTL_INT, AT(limit), "1000", "Number of keys to look at; 0: all of them"},
+    {"top", 0, CTL_INT, AT(top), "10", "Number of the largest keys to show, at most 100"},
+    {0},
+};
+
+static const struct ctl_flag inspect_leases_flags[] = {
+    {"cluster", 0, CTL_BOOL, AT(cluster), "false",
+     "use all endpoints from the cluster member list"},
+    {"limit", 0, CTL_INT, AT(limit), "1000", "Number of leases to show; 0: all of them"},
+    {0},
+};
+
+static const struct ctl_flag inspect_watchers_flags[] = {
+    {"cluster", 0, CTL_BOOL, AT(cluster), "false",
+     "use all endpoints from the cluster member list"},
+    {"limit", 0, CTL_INT, AT(limit), "1000",
+     "Number of streams (or watches of one stream) to show; 0: all of them"},
+    {"stream", 0, CTL_INT, AT(stream), "0", "Show the watches of this stream"},
+    {"top", 0, CTL_INT, AT(top), "10", "With -w json: watches of each stream to show, at most 100"},
+    {0},
+};
+
 static const struct ctl_flag hashkv_flags[] = {
     {"cluster", 0, CTL_BOOL, AT(cluster), "false",
      "use all endpoints from the cluster member list"},
@@ -206,6 +237,16 @@ const struct ctl_verb ctl_verbs[] = {
      endpoint_flags, ctl_endpoint_status},
     {"get", "[options] <key> [range_end]", "Gets the key or a range of keys", ctl_get_flags,
      ctl_get},
+    {"inspect index", "[options]", "Shows the key index of members and its largest keys",
+     inspect_index_flags, ctl_inspect_index},
+    {"inspect leases", "[options]", "Shows the leases as members have them", inspect_leases_flags,
+     ctl_inspect_leases},
+    {"inspect members", "[options]", "Shows whom members know and are connected with",
+     inspect_flags, ctl_inspect_members},
+    {"inspect raft", "[options]", "Shows the replicated log of members and its peers",
+     inspect_flags, ctl_inspect_raft},
+    {"inspect watchers", "[options]", "Shows streams of watches, and how far they are behind",
+     inspect_watchers_flags, ctl_inspect_watchers},
     {"lease grant", "<ttl>", "Creates leases", NULL, ctl_lease_grant},
     {"lease keep-alive", "[options] <leaseID>", "Keeps leases alive (renew)", lease_keep_flags,
      ctl_lease_keep},

@@ -299,5 +299,7 @@ int etcd_http_routes(struct etcd_server *s)
             return rv;
     }
     *r++ = (struct bns_http_route){"GET", "/version", on_version, s, 0, false, false};
+    etcd_inspect_routes(s, r); /* not with the metrics: it tells keys */
+    r += ETCD_INSPECT_PATHS;
     return bns_http_server_routes(s->http, s->routes, (size_t)(r - s->routes));
 }

@@ -42,6 +42,11 @@ static size_t out_queued(void *arg)
     return bns_grpc_queued(((struct watch_call *)arg)->call);
 }
 
+static void out_peer(void *arg, struct bns_net_addr *to)
+{
+    bns_grpc_peer(((struct watch_call *)arg)->call, to);
+}
+
 /* Ends the call; c is not to be touched any more. */
 static void end(struct watch_call *c, int status, const char *text)
 {
@@ -99,6 +104,7 @@ static const struct etcd_watch_out out = {.send = out_send,
                                           .send_copy = out_send_copy,
                                           .queued = out_queued,
                                           .fail = out_fail,
+                                          .peer = out_peer,
                                           .permit = out_permit};
 
 /* ---- the call ------------------------------------------------------------------------------- */

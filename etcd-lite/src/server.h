@@ -30,6 +30,7 @@
 
 #define ETCD_API_VERSION "3.6.0"
 #define ETCD_CHECK_PATHS 7u /* of http.c */
+#define ETCD_INSPECT_PATHS 5u
 
 struct etcd_maint {
     struct bns_timer timer; /* a tick a second while the server runs */
@@ -92,7 +93,7 @@ struct etcd_server {
     struct bns_timer members_timer; /* who belongs has changed: dial */
     void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
     void *on_removed_arg;
-    struct bns_http_route routes[2 + ETCD_CHECK_PATHS], peer_routes[2];
+    struct bns_http_route routes[2 + ETCD_CHECK_PATHS + ETCD_INSPECT_PATHS], peer_routes[2];
     struct bns_admin admin, metrics_admin;
     struct etcd_gateway gateway;
     uint16_t client_port, metrics_port; /* of the first URL of each */
@@ -214,6 +215,8 @@ BNS_MUST_CHECK int etcd_put_header(struct etcd_server *s, struct bns_buf *out);
 
 /* /health, /livez, /readyz, /version, and those of app/admin.h: /metrics, /healthz */
 BNS_MUST_CHECK int etcd_http_routes(struct etcd_server *s);
+/* inspect.c: the routes /inspect/..., ETCD_INSPECT_PATHS of them. */
+void etcd_inspect_routes(struct etcd_server *s, struct bns_http_route *out);
 /* peer_http.c: /members and /version for members to come, on the peer port. */
 BNS_MUST_CHECK int etcd_peer_http(struct etcd_server *s);
 void etcd_peer_http_adopt(void *arg, struct bns_stream *stream, struct bns_slice read_so_far);

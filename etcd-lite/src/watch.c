@@ -60,6 +60,7 @@ int etcd_watch_hub_new(struct etcd_kv *kv)
     set_limits(h);
     etcd_watch_index_init(&h->index, kv->alloc, kv->seed);
     bns_list_init(&h->streams);
+    bns_hmap_init(&h->numbered, kv->alloc);
     bns_list_init(&h->asked);
     bns_list_init(&h->failing);
     bns_list_init(&h->queue);
@@ -83,6 +84,7 @@ void etcd_watch_hub_free(struct etcd_kv *kv)
     BNS_ASSERT(bns_list_empty(&h->streams));
     BNS_ASSERT(h->flying_count == 0 || kv->dead);
     etcd_recent_free(&h->recent, kv->alloc);
+    bns_hmap_free(&h->numbered);
     etcd_watch_index_free(&h->index);
     bns_free(kv->alloc, h);
     kv->watch = NULL;
@@ -333,6 +335,12 @@ int etcd_watch_open(struct etcd_kv *kv, const struct etcd_watch_out *out, void *
     s->hub = h;
     s->out = out;
     s->arg = arg;
+    s->number = ++h->number_last;
+    if (bns_hmap_insert(&h->numbered, &s->by_number, bns_hash_u64(h->index.seed, s->number)) !=
+        BNS_OK) {
+        bns_free(kv->alloc, s);
+        return BNS_E_NOMEM;
+    }
     bns_list_init(&s->asked);
     bns_list_init(&s->failing);
     bns_list_init(&s->all);
@@ -361,6 +369,7 @@ void etcd_watch_close(struct etcd_watch_stream *s)
     drop_all(s);
     bns_list_del(&s->failing);
     bns_list_del(&s->node);
+    bns_hmap_del(&h->numbered, &s->by_number);
     bns_hmap_free(&s->watches);
     h->queued -= s->queued;
     h->streams_count--;

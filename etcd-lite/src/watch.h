@@ -41,6 +41,8 @@ struct etcd_watch_out {
     /* May this range be watched? NULL = yes; else the reason of the refusal, a constant. Asked with
      * the very range that the watch will have. May itself be NULL: all may. */
     const char *(*permit)(void *arg, struct bns_slice key, struct bns_slice range_end);
+    /* Whose stream it is, for inspection. May be NULL: this member's own. */
+    void (*peer)(void *arg, struct bns_net_addr *out);
 };
 /* Returned by permit: not known now. The stream ends, the client comes again. */
 extern const char etcd_watch_not_now[];

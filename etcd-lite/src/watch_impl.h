@@ -84,11 +84,13 @@ struct etcd_watch {
 
 struct etcd_watch_stream {
     struct etcd_watch_hub *hub;
-    struct bns_list node;    /* hub->streams */
-    struct bns_list asked;   /* hub->asked: a progress request is not answered yet */
-    struct bns_list failing; /* hub->failing */
-    struct bns_list all;     /* its watches */
-    struct bns_list blocked; /* watches that wait for the transport */
+    struct bns_list node;       /* hub->streams */
+    struct bns_hnode by_number; /* hub->numbered */
+    uint64_t number;            /* from 1 on, in the order of opening */
+    struct bns_list asked;      /* hub->asked: a progress request is not answered yet */
+    struct bns_list failing;    /* hub->failing */
+    struct bns_list all;        /* its watches */
+    struct bns_list blocked;    /* watches that wait for the transport */
     struct bns_hmap watches;
     const struct etcd_watch_out *out;
     void *arg;
@@ -141,6 +143,8 @@ struct etcd_watch_hub {
     struct etcd_recent recent;
     int64_t revision; /* the newest one told */
     struct bns_list streams, asked, failing;
+    struct bns_hmap numbered; /* the streams */
+    uint64_t number_last;
     struct bns_list queue;   /* watches to be served */
     struct bns_list stalled; /* watches that wait for a batch to land, or for memory */
     struct bns_list flying;  /* batches that the store is asked for */

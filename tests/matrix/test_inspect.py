@@ -5,13 +5,14 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.parse
 from http.client import HTTPException
 
 import pytest
 
 import programs
 from cluster import BIN, Cluster, wait_for
-from jsonclient import Client, Refused, b64, unb64
+from jsonclient import Client, Refused, Stream, b64, unb64
 
 TOKEN = "Grpc-Metadata-Bonsai-Min-Revision"
 
@@ -177,3 +178,153 @@ def test_sessions_read_their_writes_on_any_member_under_faults(tmp_path):
         programs.check("register", f.name)
     print(f"{sum(w.reads)} reads, {waits:.0f} of them waited")
     assert waits > 0
+
+
+# ---- inspection --------------------------------------------------------------------------------
+
+def look(node, what, token=None, **params):
+    c = Client(node.host, node.client)
+    c.token = token
+    query = urllib.parse.urlencode(params)
+    status, _, body = c.raw(f"/inspect/{what}?{query}", method="GET")
+    if status != 200:
+        raise Refused(status, json.loads(body))
+    return json.loads(body)
+
+
+def pages(node, what, rows, cursor="cursor", **params):
+    """All rows of all pages."""
+    out, page = [], look(node, what, **params)
+    out += page[rows]
+    while "next" in page:
+        page = look(node, what, **{cursor: page["next"]}, **params)
+        out += page[rows]
+    return out
+
+
+def test_inspect_raft_and_members(members):
+    leader = wait_for("a leader", members.leader)
+    lite(leader, "put", "raft", "x")
+    r = look(leader, "raft")
+    assert r["role"] == "leader" and r["leader"] == r["member"] and r["commit"] >= r["applied"] > 0
+    assert r["log"]["first"] <= r["log"]["last"] and r["log"]["bytes"] > 0
+    assert sorted(r["configuration"]["voters"]) == sorted(
+        [r["member"]] + [p["id"] for p in r["peers"]])
+    for p in r["peers"]:
+        assert p["state"] == "replicate" and p["connected_ms"] >= 0 and p["heard_ms_ago"] < 30000
+    wait_for("both have all", lambda: all(
+        p["match"] == p["next"] - 1 and p["match"] >= r["commit"]
+        for p in look(leader, "raft")["peers"]))
+    other = next(n for n in members.nodes if n is not leader)
+    f = look(other, "raft")
+    assert f["role"] == "follower" and f["leader"] == r["member"]
+    assert all("match" not in p for p in f["peers"])  # only the leader knows
+    m = look(other, "members")["members"]
+    assert [x["leader"] for x in m if x["id"] == r["member"]] == [True]
+    assert sum(x["this"] for x in m) == 1 and {x["name"] for x in m} == {"n1", "n2", "n3"}
+    assert all(x["client_urls"] and x["peer_urls"] for x in m)
+    out = lite(leader, "inspect", "raft", "--cluster")
+    cells = [x.strip() for x in out.split("|")]
+    assert cells.count("leader") == 1 and cells.count("follower") == 2 and "replicate" in cells
+    assert "n2" in lite(leader, "inspect", "members")
+
+
+def test_inspect_index_goes_by_pages(members):
+    leader = wait_for("a leader", members.leader)
+    c = Client(leader.host, leader.client)
+    for i in range(60):
+        c.call("kv/put", key=b64(f"page/{i:02}"), value=b64("v" * (10 * i)))
+    for i in range(5):
+        c.call("kv/put", key=b64("page/07"), value=b64("again"))
+    c.call("kv/deleterange", key=b64("page/08"))
+    whole = look(leader, "index", limit=10000, top=100)
+    assert whole["looked_at"] == whole["keys"] and "next" not in whole
+    assert whole["keys"] == whole["alive"] + 1 and whole["revisions"] >= 66
+    sizes = [k["bytes"] for k in whole["largest"]]
+    assert sizes == sorted(sizes, reverse=True)
+    parts = pages(leader, "index", "largest", cursor="from", limit=7, top=7)
+    assert sorted(k["key"] for k in parts) == sorted(k["key"] for k in whole["largest"])
+    seven = next(k for k in parts if unb64(k["key"]) == "page/07")
+    assert (seven["revisions"], seven["version"], seven["deleted"]) == (6, 6, False)
+    assert next(k for k in parts if unb64(k["key"]) == "page/08")["deleted"]
+    r = json.loads(lite(leader, "inspect", "index", "--limit=0", "--top=3", "-w", "json"))[0]
+    assert [k["key"] for k in r["index"]["largest"]] == [k["key"] for k in whole["largest"][:3]]
+    assert "page/59" in lite(leader, "inspect", "index")
+
+
+def test_inspect_leases_goes_by_pages(members):
+    leader = wait_for("a leader", members.leader)
+    other = next(n for n in members.nodes if n is not leader)
+    c = Client(leader.host, leader.client)
+    ids = {f"{int(c.call('lease/grant', TTL=500 + i)['ID']) & (2**64 - 1):x}" for i in range(40)}
+    some = sorted(ids)[0]
+    c.call("kv/put", key=b64("leased"), value=b64("x"), lease=int(some, 16))
+    got = pages(leader, "leases", "leases", limit=6)
+    assert ids <= {x["id"] for x in got} and len(got) == len({x["id"] for x in got})
+    one = next(x for x in got if x["id"] == some)
+    assert one["keys"] == 1 and 0 < one["remaining"] <= one["ttl"]
+    wait_for("applied there", lambda: ids <= {x["id"] for x in pages(other, "leases", "leases")})
+    there = look(other, "leases", limit=10000)
+    assert not there["clock_runs_here"] and "remaining" not in there["leases"][0]
+    assert some in lite(leader, "inspect", "leases", "--limit=0")
+
+
+def test_inspect_watchers_tells_streams_and_how_far_they_are_behind(members):
+    node = members.nodes[0]
+    before = look(node, "watchers")["count"]
+    c = Client(node.host, node.client)
+    streams = [Stream(c, "watch", {"create_request": {"key": b64(f"w{i}"), "range_end": b64("w~")}})
+               for i in range(5)]
+    try:
+        wait_for("all stand", lambda: look(node, "watchers")["watches"] >= 5)
+        got = pages(node, "watchers", "streams", limit=2)
+        assert len(got) == before + 5
+        mine = [s for s in got if s["some"] and unb64(s["some"][0]["key"]).startswith("w")]
+        assert len(mine) == 5 and all(s["client"].startswith("127.0.0.1:") for s in mine)
+        one = look(node, "watchers", stream=mine[0]["stream"])
+        assert len(one["watchers"]) == 1 and one["watchers"][0]["behind_by"] == 0
+        assert unb64(one["watchers"][0]["range_end"]) == "w~"
+        out = lite(node, "inspect", "watchers", "--stream", str(mine[0]["stream"]))
+        assert "w~" in out
+    finally:
+        for s in streams:
+            s.close()
+    wait_for("gone", lambda: look(node, "watchers")["count"] == before)
+    with pytest.raises(Refused) as e:
+        look(node, "watchers", stream=mine[0]["stream"])
+    assert e.value.status == 404
+
+
+@pytest.mark.parametrize("what,params", [
+    ("index", {"limit": 0}), ("index", {"limit": 10001}), ("index", {"limit": "x"}),
+    ("index", {"top": 101}), ("index", {"from": "!"}), ("leases", {"cursor": "-1"}),
+    ("leases", {"cursor": 2**64}), ("watchers", {"stream": ""})])
+def test_inspect_refuses_bad_parameters(members, what, params):
+    with pytest.raises(Refused) as e:
+        look(members.nodes[0], what, **params)
+    assert e.value.status == 400 and e.value.body["code"] == 3
+
+
+def test_inspect_is_for_root_alone_once_auth_is_on():
+    with Cluster(1) as c:
+        node = c.nodes[0]
+        lite(node, "user", "add", "root:secret")
+        lite(node, "user", "add", "ann:hers")
+        lite(node, "role", "add", "root")
+        lite(node, "user", "grant-role", "root", "root")
+        lite(node, "auth", "enable")
+        api = Client(node.host, node.client)
+        ann = api.call("auth/authenticate", name="ann", password="hers")["token"]
+        root = api.call("auth/authenticate", name="root", password="secret")["token"]
+        for what in ("raft", "members", "index", "leases", "watchers"):
+            for token, status in ((None, 400), ("nonsense.1", 401), (ann, 403)):
+                with pytest.raises(Refused) as e:
+                    look(node, what, token)
+                assert e.value.status == status, (what, token, e.value)
+            look(node, what, root)
+            look(node, what, "Bearer " + root)
+            lite(node, "inspect", what, "--user", "root:secret")
+        code, out, err = lite(node, "inspect", "index", ok=False)
+        assert code == 1 and "user name is empty" in err and "key" not in out.lower()
+        code, _, err = lite(node, "--user", "ann:hers", "inspect", "index", ok=False)
+        assert code == 1 and "permission denied" in err
