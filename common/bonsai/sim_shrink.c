@@ -13,7 +13,7 @@
 
 #include "bonsai/sim_run.h"
 
-#define NUMBERS_MAX 8
+#define NUMBERS_MAX 16
 #define FAULTS_MAX 32
 #define WORD_BYTES 24
 #define COMPLAINT_BYTES 400

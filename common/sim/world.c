@@ -311,6 +311,14 @@ void bns_world_kill(struct bns_world *w, unsigned id)
     strike(node_at(w, id), false);
 }
 
+void bns_world_retire(struct bns_world *w, unsigned id)
+{
+    struct sim_node *n = node_at(w, id);
+
+    bns_world_kill(w, id);
+    n->main.start = NULL; /* died stays: the kill may be under way */
+}
+
 void bns_world_power_cut(struct bns_world *w, unsigned id)
 {
     struct sim_node *n = node_at(w, id);

@@ -104,6 +104,8 @@ void bns_world_free(struct bns_world *w); /* NULL is fine */
 void bns_world_start(struct bns_world *w, unsigned id, const struct bns_node_main *main);
 void bns_world_restart(struct bns_world *w, unsigned id); /* with the main it had */
 void bns_world_kill(struct bns_world *w, unsigned id);    /* kill -9; unsynced bytes survive */
+/* Killed when it is up; from now on only bns_world_start() starts it, no restart does. */
+void bns_world_retire(struct bns_world *w, unsigned id);
 void bns_world_power_cut(struct bns_world *w, unsigned id);
 /* The power goes inside one of the next VFS calls of the node, or at the latest in `within_ns`. */
 void bns_world_power_cut_soon(struct bns_world *w, unsigned id, uint64_t within_ns);
@@ -113,7 +115,7 @@ int bns_world_exit_code(const struct bns_world *w, unsigned id); /* of its last 
 struct bns_env *bns_world_env(struct bns_world *w, unsigned id);
 struct bns_vfs *bns_world_vfs(struct bns_world *w, unsigned id);
 struct bns_test_heap *bns_world_heap(struct bns_world *w, unsigned id);
-size_t bns_world_timers(const struct bns_world *w, unsigned id); /* that are running */
+size_t bns_world_timers(const struct bns_world *w, unsigned id);    /* that are running */
 const char *bns_world_host(const struct bns_world *w, unsigned id); /* "10.0.0.<id + 1>" */
 
 /* Runs fn as code of the node, now; false when the node is not up or is paused. */

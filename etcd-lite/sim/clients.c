@@ -27,22 +27,22 @@ static void rest(struct sim_lane *l, uint64_t ns)
 static void final_choose(struct sim_lane *l)
 {
     struct etcd_sim *m = l->m;
-    unsigned reads = m->cfg->servers * m->cfg->keys;
+    unsigned reads = m->final_count * m->cfg->keys;
 
     l->value = l->expect = 0;
     l->rev = 0;
     l->session = false;
     if (l->step < reads) {
         l->f = SIM_GET;
-        l->server = l->step / m->cfg->keys;
+        l->server = m->final[l->step / m->cfg->keys];
         l->key = l->step % m->cfg->keys;
     } else if (l->step == reads) {
         l->f = SIM_LEASED;
-        l->server = 0;
+        l->server = m->final[0];
         l->key = 0;
     } else {
         l->f = SIM_HASH;
-        l->server = l->step - reads - 1;
+        l->server = m->final[l->step - reads - 1];
         l->key = 0;
     }
 }
@@ -50,25 +50,28 @@ static void final_choose(struct sim_lane *l)
 static void compare_hashes(struct sim_lane *l)
 {
     struct etcd_sim *m = l->m;
+    unsigned first = m->final[0];
     bool same = true;
 
-    for (unsigned i = 1; i < m->cfg->servers; i++)
-        same = same && m->hash_revs[i] == m->hash_revs[0];
-    for (unsigned i = 1; i < m->cfg->servers && same; i++) {
-        if (m->hashes[i] != m->hashes[0])
-            sim_complain(m, "n%u and n0 differ at revision %lld: HashKV says %08x and %08x", i,
-                         (long long)m->hash_revs[0], m->hashes[i], m->hashes[0]);
+    for (unsigned k = 1; k < m->final_count; k++)
+        same = same && m->hash_revs[m->final[k]] == m->hash_revs[first];
+    for (unsigned k = 1; k < m->final_count && same; k++) {
+        unsigned i = m->final[k];
+
+        if (m->hashes[i] != m->hashes[first])
+            sim_complain(m, "n%u and n%u differ at revision %lld: HashKV says %08x and %08x", i,
+                         first, (long long)m->hash_revs[first], m->hashes[i], m->hashes[first]);
     }
-    if (same && sim_watchers_at(m, m->hash_revs[0]))
+    if (same && sim_watchers_at(m, m->hash_revs[first]))
         m->phase = SIM_DONE;
     else
-        l->step = m->cfg->servers * m->cfg->keys; /* somebody lags: again */
+        l->step = m->final_count * m->cfg->keys; /* somebody lags: again */
 }
 
 static void final_ended(struct sim_lane *l, int status)
 {
     struct etcd_sim *m = l->m;
-    unsigned reads = m->cfg->servers * m->cfg->keys;
+    unsigned reads = m->final_count * m->cfg->keys;
 
     if (status == BNS_GRPC_OK && l->f == SIM_HASH) {
         m->hashes[l->server] = l->got_hash;
@@ -76,7 +79,7 @@ static void final_ended(struct sim_lane *l, int status)
     }
     if (status == BNS_GRPC_OK)
         l->step++;
-    if (l->step == reads + 1 + m->cfg->servers)
+    if (l->step == reads + 1 + m->final_count)
         compare_hashes(l);
 }
 
@@ -143,13 +146,14 @@ static void send(struct sim_lane *l)
 {
     char token[ETCD_TOKEN_TEXT];
     int len = snprintf(token, sizeof token, "%lld", (long long)l->floor); /* fits */
-    const struct bns_grpc_md md = {bns_slice_str(ETCD_MIN_REVISION), bns_slice(token, (size_t)len)};
+    struct bns_grpc_md md[2] = {{bns_slice_str(ETCD_MIN_REVISION), bns_slice(token, (size_t)len)}};
     struct bns_grpc_call_options opt = {
-        .deadline_ns = deadline(l), .md = &md, .md_count = l->session};
+        .deadline_ns = deadline(l), .md = md, .md_count = l->session};
     struct bns_arena arena;
     struct bns_slice req;
 
     bns_arena_init(&arena, bns_alloc_libc(), 1024 * 1024);
+    opt.md_count += sim_creds_md(l->owner, l->as_user, &md[opt.md_count]);
     req = sim_op_encode(l, &arena, &opt.path);
     sim_op_invoked(l);
     if (bns_grpc_unary(l->owner->grpc[l->server], &opt, req, &handler, l) != BNS_OK)
@@ -215,6 +219,9 @@ static void begin(struct sim_lane *l)
     l->was_rev = 0;
     l->recorded = false;
     l->floor = m->rev_known;
+    l->as_user = l->number % 2 == 1 && l->f != SIM_COMPACT; /* which is an administrator's */
+    l->may = sim_auth_may(m, l);
+    l->may_epoch = m->authority.epoch;
     (void)snprintf(text, sizeof text, "%s k%u", names[l->f], l->key); /* fits */
     bns_world_record_event(m->w, BNS_TRACE_INVOKE, l->owner->id, l->op, text);
     if (l->f == SIM_SCRAPE)
@@ -252,7 +259,7 @@ static int client_start(struct bns_env *env, unsigned id, void *arg)
 
     (void)id;
     o->env = env;
-    for (unsigned i = 0; i < o->m->cfg->servers && rv == BNS_OK; i++)
+    for (unsigned i = 0; i < o->m->hosts && rv == BNS_OK; i++)
         rv = bns_grpc_client_new(env, bns_world_host(o->m->w, i), SIM_CLIENT_PORT, &o->grpc[i],
                                  NULL);
     for (unsigned i = 0; i < o->m->cfg->lanes && rv == BNS_OK; i++) {
@@ -260,7 +267,7 @@ static int client_start(struct bns_env *env, unsigned id, void *arg)
 
         l->m = o->m;
         l->owner = o;
-        l->number = (o->id - o->m->cfg->servers) * o->m->cfg->lanes + i;
+        l->number = (o->id - o->m->hosts) * o->m->cfg->lanes + i;
         l->process = o->m->process_next++;
         bns_timer_init(&l->timer, lane_turn, l);
         rest(l, bns_prng_below(&env->prng, 500 * BNS_MS));
@@ -271,6 +278,13 @@ static int client_start(struct bns_env *env, unsigned id, void *arg)
         sim_watcher_start(o);
         sim_holder_start(o);
     }
+    if (rv == BNS_OK && o->m->cfg->members && o->id == o->m->hosts)
+        sim_operator_start(o);
+    if (rv == BNS_OK && o->m->cfg->auth) {
+        sim_creds_start(o);
+        if (o->id == o->m->hosts)
+            sim_authority_start(o);
+    }
     return rv;
 }
 
@@ -280,8 +294,8 @@ void sim_clients_start(struct etcd_sim *m)
         struct bns_node_main main = {.start = client_start, .arg = &m->clients[i]};
 
         m->clients[i].m = m;
-        m->clients[i].id = m->cfg->servers + i;
-        bns_world_start(m->w, m->cfg->servers + i, &main);
+        m->clients[i].id = m->hosts + i;
+        bns_world_start(m->w, m->hosts + i, &main);
     }
 }
 
@@ -290,7 +304,7 @@ static void close_client(struct bns_env *env, void *arg)
     struct sim_client *o = arg;
 
     (void)env;
-    for (unsigned i = 0; i < o->m->cfg->servers; i++)
+    for (unsigned i = 0; i < o->m->hosts; i++)
         bns_grpc_client_free(o->grpc[i]);
 }
 

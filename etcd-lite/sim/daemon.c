@@ -37,6 +37,26 @@ static const char *look(struct bns_world *w, void *arg)
 
 /* ---- faults of a seed ------------------------------------------------------------------------ */
 
+/* Each in a third of the seeds; from a stream of its own, so that the others stay as they are. */
+static void swarm_operators(uint64_t seed, struct etcd_sim_config *c)
+{
+    struct bns_prng p;
+
+    bns_prng_seed(&p, seed ^ UINT64_C(0x3e3be5));
+    c->auth = bns_prng_chance(&p, 0.3);
+    if (c->auth)
+        c->heal_ns = 50 * BNS_SEC; /* at most */
+    if (!bns_prng_chance(&p, 0.34))
+        return;
+    c->members = 1;
+    c->spares = (unsigned)bns_prng_range(&p, 0, ETCD_SIM_SPARES_MAX);
+    if (bns_prng_chance(&p, 0.2))
+        c->servers = 1;
+    c->heal_ns = 50 * BNS_SEC; /* at most */
+    c->world.servers = c->servers + c->spares;
+    c->world.nodes = c->world.servers + c->clients;
+}
+
 struct etcd_sim_config etcd_sim_swarm(uint64_t seed)
 {
     struct bns_prng p;
@@ -62,6 +82,7 @@ struct etcd_sim_config etcd_sim_swarm(uint64_t seed)
     c.workers =
         bns_prng_chance(&p, 0.9) ? (unsigned)bns_prng_range(&p, 1, ETCD_SIM_WORKERS_MAX) : 0;
     c.work = (enum etcd_sim_work)bns_prng_below(&p, ETCD_SIM_WORKS);
+    swarm_operators(seed, &c);
     return c;
 }
 
@@ -85,10 +106,41 @@ static void run_final(struct etcd_sim *m, uint64_t until_ns)
                      (unsigned long long)(m->cfg->heal_ns / BNS_SEC));
 }
 
+static bool is_settled(const struct etcd_sim *m)
+{
+    return (!m->cfg->members || m->operator.settled) && (!m->cfg->auth || m->authority.settled);
+}
+
+/* Until everybody who belongs votes, nobody else runs, and every client has a token. */
+static void run_settle(struct etcd_sim *m, uint64_t until_ns)
+{
+    bool done = false;
+
+    while (!m->failed && !done && bns_world_now(m->w) < until_ns) {
+        run_phase(m, SIM_HEALED, bns_world_now(m->w) + 100 * BNS_MS);
+        if (is_settled(m) && m->quiet_ns == 0)
+            m->quiet_ns = bns_world_now(m->w);
+        done = m->quiet_ns != 0 && (!m->cfg->auth || sim_creds_fresh(m));
+    }
+    if (!done)
+        sim_complain(m, "%llu s after the faults stopped members%s and auth%s are not settled",
+                     (unsigned long long)((until_ns - m->cfg->run_ns) / BNS_SEC),
+                     m->operator.settled ? ", which are," : "",
+                     m->authority.settled ? ", which is," : "");
+}
+
+static void choose_final(struct etcd_sim *m)
+{
+    for (unsigned i = 0; i < m->hosts; i++) {
+        if (m->servers[i].member != 0)
+            m->final[m->final_count++] = i;
+    }
+}
+
 static void run(struct etcd_sim *m)
 {
     uint64_t end = m->cfg->run_ns + m->cfg->heal_ns;
-    uint64_t before;
+    uint64_t strict, before;
 
     sim_servers_start(m);
     sim_clients_start(m);
@@ -98,8 +150,12 @@ static void run(struct etcd_sim *m)
     run_phase(m, SIM_FAULTS, m->cfg->run_ns);
     bns_world_heal(m->w);
     run_phase(m, SIM_HEALED, m->cfg->run_ns + GRACE_NS);
+    if (m->cfg->members || m->cfg->auth)
+        run_settle(m, end - 2 * STRICT_NS);
+    choose_final(m);
+    strict = bns_world_now(m->w);
     before = m->out->ops_ok;
-    run_phase(m, SIM_STRICT, m->cfg->run_ns + GRACE_NS + STRICT_NS);
+    run_phase(m, SIM_STRICT, strict + STRICT_NS);
     if (!m->failed && m->out->ops_ok == before)
         sim_complain(m, "no operation succeeded in %llu s, long after the faults stopped",
                      (unsigned long long)(STRICT_NS / BNS_SEC));
@@ -152,6 +208,8 @@ bool etcd_sim_run(uint64_t seed, const struct etcd_sim_config *cfg, struct etcd_
     memset(out, 0, sizeof *out);
     BNS_ASSERT(m != NULL);
     BNS_ASSERT(cfg->servers <= ETCD_SIM_SERVERS_MAX && cfg->clients <= ETCD_SIM_CLIENTS_MAX);
+    BNS_ASSERT(cfg->spares <= ETCD_SIM_SPARES_MAX && (cfg->members || cfg->spares == 0));
+    m->hosts = cfg->servers + cfg->spares;
     BNS_ASSERT(cfg->workers <= ETCD_SIM_WORKERS_MAX && cfg->work < ETCD_SIM_WORKS);
     BNS_ASSERT(cfg->lanes <= ETCD_SIM_LANES_MAX && cfg->keys <= ETCD_SIM_KEYS_MAX);
     m->cfg = cfg;
@@ -165,9 +223,10 @@ bool etcd_sim_run(uint64_t seed, const struct etcd_sim_config *cfg, struct etcd_
     run(m);
     out->trace_hash = bns_world_trace_hash(m->w);
     out->events = bns_world_events(m->w);
+    out->virtual_ns = bns_world_now(m->w);
     ok = !m->failed;
     sim_clients_end(m);
-    for (unsigned i = 0; i < cfg->servers; i++) /* SQLite's memory is not the node's */
+    for (unsigned i = 0; i < m->hosts; i++) /* SQLite's memory is not the node's */
         bns_world_kill(m->w, i);
     bns_world_free(m->w);
     if (cfg->history != NULL)

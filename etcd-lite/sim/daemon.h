@@ -15,6 +15,8 @@
 #include "sim/world.h"
 
 #define ETCD_SIM_SERVERS_MAX 5u
+#define ETCD_SIM_SPARES_MAX 3u
+#define ETCD_SIM_HOSTS_MAX (ETCD_SIM_SERVERS_MAX + ETCD_SIM_SPARES_MAX)
 #define ETCD_SIM_CLIENTS_MAX 4u /* client nodes */
 #define ETCD_SIM_LANES_MAX 6u   /* of a client node */
 #define ETCD_SIM_KEYS_MAX 8u
@@ -30,9 +32,12 @@ enum etcd_sim_work {
 #define ETCD_SIM_WORKS 4u
 
 struct etcd_sim_config {
-    struct bns_world_config world;                   /* nodes: the servers, then the clients */
+    struct bns_world_config world; /* nodes: the servers, spare hosts, then the clients */
     unsigned servers, clients, lanes, keys, workers; /* workers of a client node; 0: none */
     enum etcd_sim_work work;
+    unsigned members;  /* 1: an operator changes who belongs to the cluster */
+    unsigned spares;   /* hosts for members to come */
+    unsigned auth;     /* 1: an operator changes who may what */
     uint64_t run_ns;   /* with faults */
     uint64_t heal_ns;  /* then, without */
     uint64_t think_ns; /* between two operations of a lane, at most */
@@ -47,16 +52,19 @@ struct etcd_sim_config {
 };
 
 struct etcd_sim_result {
-    uint64_t trace_hash, events;
+    uint64_t trace_hash, events, virtual_ns;
     uint64_t ops_ok, ops_failed, ops_open; /* open: nobody knows whether they happened */
     uint64_t scrapes;                      /* HTTP answers */
     uint64_t events_watched, renewals;     /* of leases */
     uint64_t work_ok, work_open;           /* operations of workers */
     uint64_t starts, stops, deaths, terms, applied, snapshots;
     uint64_t slowest_ns; /* operation that was answered */
-    bool unchecked;      /* the search for a linear order was given up */
-    uint64_t searched;   /* operations that revisions did not decide */
-    char text[1024];     /* why it failed */
+    uint64_t changes;    /* of members, answered */
+    uint64_t auth_changes, tokens, denied, user_ok;
+    uint64_t joins, leaves, moves; /* daemons that joined, and that ended; leaders moved */
+    bool unchecked;                /* the search for a linear order was given up */
+    uint64_t searched;             /* operations that revisions did not decide */
+    char text[1024];               /* why it failed */
 };
 
 /* 3 or 5 servers, 60 virtual seconds; fault rates drawn from the seed. */

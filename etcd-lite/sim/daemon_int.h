@@ -4,6 +4,7 @@
 
 #include "daemon.h"
 #include "io/http.h"
+#include "join.h"
 #include "server.h"
 #include "sim/check.h"
 #include "sim/history.h"
@@ -16,6 +17,7 @@
 #define SIM_GONE UINT64_MAX /* seen.value of a key that was deleted at that revision */
 #define SIM_CLIENT_PORT 2379
 #define SIM_PEER_PORT 2380
+#define SIM_IDS_MAX 256u /* members that ever were */
 
 struct etcd_sim;
 
@@ -46,6 +48,67 @@ struct sim_server {
     uint64_t life; /* which start this is */
     uint64_t stop_ns;
     uint64_t applied, term, leader; /* as last looked at */
+    /* which member it is: membership.c */
+    uint64_t member; /* 0: nobody runs here */
+    bool votes;      /* and is asked by clients */
+    bool served;     /* it has come to know who it is */
+    bool leaves;     /* it knows that it belongs no more */
+    unsigned memberships;
+    uint64_t flags_members; /* in its command line */
+    char cluster[480];
+    char urls[ETCD_URL_MAX]; /* where it says that peers find it */
+    struct etcd_join *join;
+    struct bns_raft_conf applied_conf, leads_conf; /* as last looked at */
+};
+
+enum sim_change {
+    SIM_CHANGE_LIST,
+    SIM_CHANGE_ADD,
+    SIM_CHANGE_ADD_LEARNER,
+    SIM_CHANGE_PROMOTE,
+    SIM_CHANGE_REMOVE,
+    SIM_CHANGE_UPDATE,
+    SIM_CHANGE_MOVE
+};
+
+struct sim_operator { /* membership.c */
+    struct etcd_sim *m;
+    struct sim_client *owner;
+    struct bns_timer timer;
+    enum sim_change asked;
+    bool busy, fresh; /* the list is as of after the last change */
+    bool weak;        /* the next list is what one member holds: nobody may be able to say more */
+    bool settled;     /* faults are over, and everybody votes who belongs */
+    unsigned server, host;
+    uint64_t id; /* who is changed */
+    struct etcd_roster list, got;
+};
+
+enum sim_fact { SIM_NO, SIM_YES, SIM_UNKNOWN };
+enum sim_may { SIM_MAY_UNKNOWN, SIM_MAY, SIM_MAY_NOT, SIM_MAY_OFF }; /* OFF: nobody looks */
+
+struct sim_authority { /* authority.c */
+    struct etcd_sim *m;
+    struct sim_client *owner;
+    struct bns_timer timer;
+    int setup; /* how far users and roles are made */
+    bool settled;
+    unsigned server;
+    enum sim_fact on, all, key[ETCD_SIM_KEYS_MAX];
+    enum sim_fact *fact, was, to; /* of the change under way */
+    uint64_t epoch;               /* counts the changes that were asked for */
+    uint64_t unsure_until_ns;
+};
+
+struct sim_creds { /* credentials.c */
+    struct sim_client *owner;
+    struct bns_timer timer;
+    struct bns_grpc_md md;
+    bool user, busy, stale;
+    unsigned server;
+    uint64_t asked_ns, got_ns; /* of the world */
+    size_t token_len;
+    char token[64];
 };
 
 enum sim_f {
@@ -73,6 +136,9 @@ struct sim_lane {
     /* the operation under way */
     bool busy, strict, recorded;
     bool session; /* SIM_GET: asked of the member alone, with all that is known as its token */
+    bool as_user; /* not root */
+    enum sim_may may;
+    uint64_t may_epoch;
     uint64_t op, begun_ns;
     enum sim_f f;
     unsigned server, key;
@@ -122,8 +188,9 @@ struct sim_client {
     struct bns_env *env;
     struct sim_watcher watcher;
     struct sim_holder holder;
-    struct bns_grpc_client *grpc[ETCD_SIM_SERVERS_MAX];
-    bool found_dead[ETCD_SIM_SERVERS_MAX]; /* a connection, long after the faults stopped */
+    struct sim_creds creds[2]; /* of root, of u */
+    struct bns_grpc_client *grpc[ETCD_SIM_HOSTS_MAX];
+    bool found_dead[ETCD_SIM_HOSTS_MAX]; /* a connection, long after the faults stopped */
     struct sim_lane lanes[ETCD_SIM_LANES_MAX];
     struct sim_worker workers[ETCD_SIM_WORKERS_MAX];
 };
@@ -133,8 +200,20 @@ struct etcd_sim {
     const struct etcd_sim_config *cfg;
     struct etcd_sim_result *out;
     struct bns_arena arena;
-    struct sim_args args[ETCD_SIM_SERVERS_MAX];
-    struct sim_server servers[ETCD_SIM_SERVERS_MAX];
+    unsigned hosts; /* servers and spares */
+    struct sim_args args[ETCD_SIM_HOSTS_MAX];
+    struct sim_server servers[ETCD_SIM_HOSTS_MAX];
+    struct sim_operator operator;
+    struct sim_authority authority;
+    uint64_t quiet_ns; /* since then who belongs and who may what is settled; 0: it is not */
+    struct sim_id {    /* of a member, now or formerly */
+        uint64_t id;
+        unsigned host;
+        bool started, removed;
+        uint64_t removed_term; /* of whoever applied that first */
+    } ids[SIM_IDS_MAX];
+    unsigned ids_count;
+    unsigned final[ETCD_SIM_HOSTS_MAX], final_count; /* who is read in the end */
     struct sim_client clients[ETCD_SIM_CLIENTS_MAX];
     struct bns_history *history, *work_history;
     enum sim_phase phase;
@@ -149,8 +228,8 @@ struct etcd_sim {
     unsigned deletes_open[ETCD_SIM_KEYS_MAX]; /* under way, or nobody knows */
     int64_t rev_known;                        /* the highest that any answer has told */
     int64_t compact_asked;
-    uint32_t hashes[ETCD_SIM_SERVERS_MAX];
-    int64_t hash_revs[ETCD_SIM_SERVERS_MAX];
+    uint32_t hashes[ETCD_SIM_HOSTS_MAX];
+    int64_t hash_revs[ETCD_SIM_HOSTS_MAX];
     uint64_t *digests;                   /* by applied index; 0 = nobody was there yet */
     uint64_t *leader_of;                 /* by term */
     uint64_t (*seen)[ETCD_SIM_KEYS_MAX]; /* by revision: what the key became there; 0 = not known */
@@ -167,6 +246,37 @@ void sim_servers_start(struct etcd_sim *m);
 void sim_servers_look(struct etcd_sim *m); /* the invariants, after every event */
 void sim_servers_stop_turn(struct bns_world *w, void *arg);
 void sim_servers_note(struct etcd_sim *m); /* where each stands, into the trace */
+/* A process of a member that joins, on a host where none runs; `cluster`: its --initial-cluster.
+ * Its data directory is new. */
+void sim_server_join(struct sim_server *v, const struct etcd_roster *list, uint64_t id);
+void sim_server_retire(struct sim_server *v); /* ends it for good, at once */
+
+/* membership.c */
+void sim_operator_start(struct sim_client *o);
+/* Whom a client asks. */
+unsigned sim_pick(struct etcd_sim *m, struct bns_prng *p);
+struct sim_id *sim_id_find(struct etcd_sim *m, uint64_t id);
+void sim_id_add(struct etcd_sim *m, uint64_t id, unsigned host);
+
+/* authority.c */
+void sim_authority_start(struct sim_client *o);
+enum sim_may sim_auth_may(const struct etcd_sim *m, const struct sim_lane *l);
+void sim_auth_ended(struct sim_lane *l, int status, const char *text);
+bool sim_auth_refused(int status, const char *text); /* and nothing has happened */
+
+/* credentials.c */
+void sim_creds_start(struct sim_client *o);
+/* One field for a call of root, or of u, borrowed from o; 0: none is needed. */
+size_t sim_creds_md(const struct sim_client *o, bool user, struct bns_grpc_md *out);
+/* The same, for a call that has no other. */
+void sim_creds_use(struct sim_client *o, bool user, struct bns_grpc_call_options *opt);
+void sim_creds_stale(struct sim_client *o, bool user);
+bool sim_creds_fresh(const struct etcd_sim *m);
+
+/* membership_look.c: what must hold of who belongs */
+void sim_members_applied(struct etcd_sim *m, struct sim_server *v); /* has applied more */
+void sim_members_leads(struct etcd_sim *m, struct sim_server *v);   /* it leads, in v->term */
+void sim_members_event(struct etcd_sim *m, struct sim_server *v);   /* anything may have happened */
 
 /* clients.c */
 void sim_clients_start(struct etcd_sim *m);

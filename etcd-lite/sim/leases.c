@@ -121,6 +121,8 @@ static void on_status(struct bns_grpc_ccall *c, int status, const char *text)
     h->busy = false;
     if (h->m->phase == SIM_DONE || h->m->failed)
         return;
+    if (sim_auth_refused(status, text))
+        sim_creds_stale(h->owner, false);
     if (status == BNS_GRPC_OK && h->asked == h->step)
         answered(h);
     else if (status == BNS_GRPC_NOT_FOUND && h->asked == SIM_HOLD_PUT)
@@ -180,7 +182,8 @@ static void ask(struct sim_holder *h)
     h->asked = h->step;
     h->got_id = h->got_ttl = 0;
     h->sent_ns = bns_world_now(h->m->w);
-    h->server = (unsigned)bns_prng_below(&env->prng, h->m->cfg->servers);
+    h->server = sim_pick(h->m, &env->prng);
+    sim_creds_use(h->owner, false, &opt);
     bns_arena_init(&arena, bns_alloc_libc(), 65536);
     req = encode(h, &arena, &opt.path);
     if (bns_grpc_unary(h->owner->grpc[h->server], &opt, req, &handler, h) != BNS_OK)

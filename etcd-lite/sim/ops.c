@@ -61,7 +61,7 @@ void sim_op_choose(struct sim_lane *l, struct bns_prng *p)
     struct etcd_sim *m = l->m;
 
     l->f = choose_f(p);
-    l->server = (unsigned)bns_prng_below(p, m->cfg->servers);
+    l->server = sim_pick(m, p);
     l->key = (unsigned)bns_prng_below(p, m->cfg->keys);
     l->value = 0;
     l->expect = 0;
@@ -390,6 +390,14 @@ static const Etcdserverpb__ResponseHeader *header_of(const ProtobufCMessage *msg
     return ((const Etcdserverpb__PutResponse *)(const void *)msg)->header;
 }
 
+/* Is, or was: an answer may come late. */
+static bool is_at(struct etcd_sim *m, uint64_t member, unsigned host)
+{
+    const struct sim_id *is = sim_id_find(m, member);
+
+    return is != NULL && is->host == host;
+}
+
 void sim_op_decode(struct sim_lane *l, struct bns_slice msg)
 {
     struct bns_arena arena;
@@ -404,7 +412,7 @@ void sim_op_decode(struct sim_lane *l, struct bns_slice msg)
         return;
     }
     l->got_rev = header_of(m)->revision;
-    if (header_of(m)->member_id != l->m->servers[l->server].opt.self->id)
+    if (!is_at(l->m, header_of(m)->member_id, l->server))
         sim_complain(l->m, "another member than n%u answered", l->server);
     if (l->f == SIM_CAS || l->f == SIM_CAS_REV)
         decode_txn(l, (const Etcdserverpb__TxnResponse *)(const void *)m);
@@ -524,8 +532,9 @@ static void record_ok(struct sim_lane *l)
 
 bool sim_op_definite(int status, const char *text)
 {
-    return status == BNS_GRPC_INVALID_ARGUMENT || status == BNS_GRPC_OUT_OF_RANGE ||
-           status == BNS_GRPC_UNIMPLEMENTED ||
+    return sim_auth_refused(status, text) || status == BNS_GRPC_INVALID_ARGUMENT ||
+           status == BNS_GRPC_OUT_OF_RANGE || status == BNS_GRPC_UNIMPLEMENTED ||
+           (status == ETCD_LEARNER_STATUS && strcmp(text, ETCD_TEXT_LEARNER) == 0) ||
            (status == BNS_GRPC_RESOURCE_EXHAUSTED &&
             (strcmp(text, ETCD_TEXT_NOSPACE) == 0 ||
              strcmp(text, "etcdserver: too many requests") == 0));
@@ -552,6 +561,8 @@ static void check_refused(struct sim_lane *l, int status, const char *text)
     bool gone = strstr(text, "compacted") != NULL;
     bool oom = l->m->cfg->world.nemesis.oom > 0 && strstr(text, "reset the stream") != NULL;
 
+    if (l->m->cfg->auth && sim_auth_refused(status, text)) /* authority.c says whether rightly */
+        return;
     if (oom) /* the server had no memory left to say more */
         return;
     if (status != BNS_GRPC_OUT_OF_RANGE && status != BNS_GRPC_INVALID_ARGUMENT &&
@@ -571,6 +582,8 @@ void sim_op_ended(struct sim_lane *l, int status, const char *text)
     struct etcd_sim *m = l->m;
     bool fail = l->f == SIM_GET || sim_op_definite(status, text);
 
+    if (m->cfg->auth)
+        sim_auth_ended(l, status, text);
     if (status == BNS_GRPC_OK)
         check_ok(l);
     else

@@ -57,27 +57,24 @@ static void options(struct sim_server *v, struct sim_args *a)
 {
     struct etcd_sim *m = v->m;
     const char *host = bns_world_host(m->w, v->id);
-    char cluster[400] = "";
     char *none[] = {NULL};
     int code = 0;
 
-    for (unsigned i = 0; i < m->cfg->servers; i++) {
-        size_t len = strlen(cluster);
-
-        (void)snprintf(cluster + len, sizeof cluster - len, "%sn%u=http://%s:%u", /* fits */
-                       i == 0 ? "" : ",", i, bns_world_host(m->w, i), SIM_PEER_PORT);
-    }
+    memset(a, 0, sizeof *a);
     add(a, "etcd-lite");
     add(a, "--name=n%u", v->id);
-    add(a, "--data-dir=/data");
+    add(a, v->memberships < 2 ? "--data-dir=/data" : "--data-dir=/data%u", v->memberships);
     add(a, "--listen-client-urls=http://%s:%u", host, SIM_CLIENT_PORT);
     add(a, "--advertise-client-urls=http://%s:%u", host, SIM_CLIENT_PORT);
     add(a, "--listen-peer-urls=http://%s:%u", host, SIM_PEER_PORT);
-    add(a, "--initial-advertise-peer-urls=http://%s:%u", host, SIM_PEER_PORT);
-    add(a, "--initial-cluster=%s", cluster);
+    add(a, "--initial-advertise-peer-urls=%s", v->urls);
+    add(a, "--initial-cluster=%s", v->cluster);
+    if (v->flags_members > 0)
+        add(a, "--initial-cluster-state=existing");
     add(a, "--snapshot-count=%llu", (unsigned long long)m->cfg->snapshot_count);
     add(a, "--insecure");
     BNS_ASSERT(etcd_options_read(&v->opt, &m->arena, a->argc, a->argv, none, &code) == ETCD_RUN);
+    v->opt.bcrypt_cost = 4;
     v->opt.segment_bytes = m->cfg->segment_bytes;
     v->opt.reserve_bytes = m->cfg->reserve_bytes;
     v->opt.trailing_entries = m->cfg->trailing_entries;
@@ -85,11 +82,78 @@ static void options(struct sim_server *v, struct sim_args *a)
 
 /* ---- birth ----------------------------------------------------------------------------------- */
 
-static int make_dir(struct bns_env *env, struct bns_err *err)
+static int make_dir(struct bns_env *env, const char *dir, struct bns_err *err)
 {
-    int rv = bns_vfs_mkdir(env->vfs, "/data", err);
+    int rv = bns_vfs_mkdir(env->vfs, dir, err);
 
     return rv == BNS_OK ? bns_vfs_sync_dir(env->vfs, "/", err) : rv;
+}
+
+static void removed(void *arg);
+
+static int serve(struct sim_server *v, struct bns_env *env, const struct etcd_identity *joins,
+                 struct bns_err *err)
+{
+    int rv = etcd_server_start(env, &v->opt, joins, &v->s, err);
+
+    v->up = rv == BNS_OK;
+    if (rv != BNS_OK)
+        return rv;
+    v->s->on_removed = removed;
+    v->s->on_removed_arg = v;
+    v->served = true;
+    if (v->s->member_id != v->member)
+        sim_complain(v->m, "n%u was started as member %llx and runs as %llx", v->id,
+                     (unsigned long long)v->member, (unsigned long long)v->s->member_id);
+    return rv;
+}
+
+static void no_start(struct sim_server *v, int rv, const char *why)
+{
+    struct sim_id *is = sim_id_find(v->m, v->member);
+    bool gone = is != NULL && is->removed && strstr(why, "permanently removed") != NULL;
+
+    bns_world_note(v->m->w, "n%u does not start: %s", v->id, why);
+    if (gone)
+        v->leaves = true; /* it says so itself: nobody starts it again */
+    else if (rv == BNS_E_CORRUPT || rv == BNS_E_INVALID || rv == BNS_E_UNSUPPORTED)
+        sim_complain(v->m, "n%u does not start: %s", v->id, why);
+}
+
+/* The cluster has told it who it is, or nobody has: then the operator starts it again. */
+static void joined(void *arg, int code, const struct etcd_identity *who, const struct bns_err *why)
+{
+    struct sim_server *v = arg;
+    struct bns_env *env = bns_world_env(v->m->w, v->id);
+    struct bns_err err = *why;
+    struct etcd_join *j = v->join;
+
+    v->join = NULL;
+    if (code == BNS_OK) {
+        code = serve(v, env, who, &err);
+        if (code != BNS_OK)
+            no_start(v, code, err.text);
+        else
+            v->m->out->joins++;
+    }
+    if (code != BNS_OK)
+        bns_fatal(env, 1, err.text);
+    etcd_join_free(j);
+}
+
+/* As main.c does it. */
+static int serve_or_join(struct sim_server *v, struct bns_env *env, struct bns_err *err)
+{
+    struct etcd_identity *is = bns_alloc(bns_alloc_libc(), sizeof *is);
+    int rv = BNS_OK;
+
+    BNS_ASSERT(is != NULL);
+    if (v->opt.joins && etcd_identity_read(env->vfs, v->opt.data_dir, is, err) == BNS_E_NOTFOUND)
+        rv = etcd_join(env, &v->opt, joined, v, &v->join, err);
+    else
+        rv = serve(v, env, NULL, err);
+    bns_free(bns_alloc_libc(), is);
+    return rv;
 }
 
 static int server_start(struct bns_env *env, unsigned id, void *arg)
@@ -103,21 +167,21 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
         (struct bns_log){.level = BNS_LOG_DEBUG, .wall_ms = log_ms, .write = log_line, .arg = v};
     env->log = &v->log;
     v->s = NULL;
+    v->join = NULL;
     v->stopping = false;
+    memset(&v->applied_conf, 0, sizeof v->applied_conf);
+    memset(&v->leads_conf, 0, sizeof v->leads_conf);
     v->applied = v->term = v->leader = 0;
     v->life++;
     m->out->starts++;
     rv = bns_metrics_new(env->alloc, &v->metrics);
     env->metrics = v->metrics;
     if (rv == BNS_OK)
-        rv = make_dir(env, &err);
+        rv = make_dir(env, v->opt.data_dir, &err);
     if (rv == BNS_OK)
-        rv = etcd_server_start(env, &v->opt, NULL, &v->s, &err);
-    v->up = rv == BNS_OK;
+        rv = serve_or_join(v, env, &err);
     if (rv != BNS_OK)
-        bns_world_note(m->w, "n%u does not start: %s", id, err.text);
-    if (rv == BNS_E_CORRUPT || rv == BNS_E_INVALID || rv == BNS_E_UNSUPPORTED)
-        sim_complain(m, "n%u does not start: %s", id, err.text);
+        no_start(v, rv, err.text);
     return rv;
 }
 
@@ -134,24 +198,92 @@ static void server_died(unsigned id, int code, const char *text, void *arg)
     if (v->s != NULL)
         etcd_kv_died(v->s->kv);
     v->s = NULL;
+    v->join = NULL;
     v->up = false;
     v->stopping = false;
     m->out->deaths++;
 }
 
-void sim_servers_start(struct etcd_sim *m)
+static void run_server(struct sim_server *v)
 {
     const struct bns_node_main main = {
-        .start = server_start, .died = server_died, .arg = m, .restart_ns = RESTART_NS};
+        .start = server_start, .died = server_died, .arg = v->m, .restart_ns = RESTART_NS};
 
-    for (unsigned i = 0; i < m->cfg->servers; i++) {
+    v->leaves = false;
+    options(v, &v->m->args[v->id]);
+    bns_world_start(v->m->w, v->id, &main);
+}
+
+/* Appends "n<host>=<URL>" for each. */
+static void name_urls(char *out, size_t cap, unsigned host, const struct etcd_urls *urls)
+{
+    for (size_t k = 0; k < urls->count; k++) {
+        size_t len = strlen(out);
+        int n = snprintf(out + len, cap - len, "%sn%u=%s", len == 0 ? "" : ",", host, urls->url[k]);
+
+        BNS_ASSERT(n > 0 && (size_t)n < cap - len);
+    }
+}
+
+void sim_servers_start(struct etcd_sim *m)
+{
+    char cluster[sizeof m->servers[0].cluster] = "";
+
+    for (unsigned i = 0; i < m->hosts; i++) {
         struct sim_server *v = &m->servers[i];
+        struct etcd_urls at = {.count = 1};
 
         v->m = m;
         v->id = i;
-        options(v, &m->args[i]);
-        bns_world_start(m->w, i, &main);
+        (void)snprintf(v->urls, sizeof v->urls, "http://%s:%u", bns_world_host(m->w, i),
+                       SIM_PEER_PORT); /* fits */
+        memcpy(at.url[0], v->urls, sizeof v->urls);
+        if (i < m->cfg->servers)
+            name_urls(cluster, sizeof cluster, i, &at);
     }
+    for (unsigned i = 0; i < m->cfg->servers; i++) {
+        struct sim_server *v = &m->servers[i];
+
+        memcpy(v->cluster, cluster, sizeof cluster);
+        v->memberships = 1;
+        run_server(v);
+        v->member = v->opt.self->id;
+        v->votes = true;
+        sim_id_add(m, v->member, i);
+        sim_id_find(m, v->member)->started = true;
+    }
+}
+
+/* ---- members that come and go ---------------------------------------------------------------- */
+
+void sim_server_join(struct sim_server *v, const struct etcd_roster *list, uint64_t id)
+{
+    BNS_ASSERT(bns_world_state(v->m->w, v->id) != BNS_NODE_UP);
+    v->cluster[0] = '\0';
+    for (size_t i = 0; i < list->count; i++) {
+        const struct etcd_roster_member *r = &list->member[i];
+        const struct sim_id *is = sim_id_find(v->m, r->id);
+
+        BNS_ASSERT(is != NULL);
+        name_urls(v->cluster, sizeof v->cluster, is->host, &r->peer_urls);
+        if (r->id == id)
+            memcpy(v->urls, r->peer_urls.url[0], sizeof v->urls);
+    }
+    if (v->member != id)
+        v->memberships++;
+    sim_id_find(v->m, id)->started = true;
+    v->member = id;
+    v->served = v->votes = false;
+    v->flags_members = list->count;
+    run_server(v);
+}
+
+void sim_server_retire(struct sim_server *v)
+{
+    bns_world_note(v->m->w, "n%u runs no more", v->id);
+    bns_world_retire(v->m->w, v->id);
+    v->member = 0;
+    v->votes = false;
 }
 
 /* ---- stops in good order --------------------------------------------------------------------- */
@@ -166,6 +298,11 @@ static void process_ends(struct bns_world *w, void *arg)
         return; /* it died meanwhile */
     if (left > 0)
         sim_complain(v->m, "n%u stopped, %zu bytes of its memory are left", v->id, left);
+    if (v->leaves) { /* exit code 0 */
+        v->m->out->leaves++;
+        sim_server_retire(v);
+        return;
+    }
     bns_world_kill(w, v->id);
     bns_world_restart(w, v->id);
 }
@@ -211,15 +348,27 @@ static void stop_server(struct bns_env *env, void *arg)
     etcd_server_drain(v->s, drained, v);
 }
 
+/* This member belongs no more: main.c ends in good order then. */
+static void removed(void *arg)
+{
+    struct sim_server *v = arg;
+    const struct sim_id *is = sim_id_find(v->m, v->s->member_id);
+
+    if (is == NULL || !is->removed)
+        sim_complain(v->m, "n%u ends as one who was removed, and nobody has removed it", v->id);
+    v->leaves = true;
+    stop_server(v->s->env, v);
+}
+
 void sim_servers_stop_turn(struct bns_world *w, void *arg)
 {
     struct etcd_sim *m = arg;
-    struct sim_server *v = &m->servers[bns_prng_below(&m->prng, m->cfg->servers)];
+    struct sim_server *v = &m->servers[bns_prng_below(&m->prng, m->hosts)];
     bool strike = bns_prng_chance(&m->prng, m->cfg->stop);
 
     if (m->phase != SIM_FAULTS)
         return;
-    if (strike && v->up && !v->stopping)
+    if (strike && v->up && v->s != NULL && !v->stopping)
         (void)bns_world_call(w, v->id, stop_server, v); /* false: it is paused */
     bns_world_at(w, bns_world_now(w) + STOP_TICK_NS, sim_servers_stop_turn, m);
 }
@@ -228,7 +377,7 @@ void sim_servers_stop_turn(struct bns_world *w, void *arg)
 
 static void look_at_role(struct etcd_sim *m, struct sim_server *v)
 {
-    uint64_t self = v->opt.self->id;
+    uint64_t self = v->s->member_id;
     static const char *const names[] = {"follower", "candidate", "candidate", "leader"};
     struct bns_raft_status st;
 
@@ -248,6 +397,8 @@ static void look_at_role(struct etcd_sim *m, struct sim_server *v)
         sim_complain(m, "term %llu has two leaders, n%u is the second", (unsigned long long)v->term,
                      v->id);
     m->leader_of[v->term] = self;
+    if (m->cfg->members)
+        sim_members_leads(m, v);
 }
 
 static void look_at_state(struct etcd_sim *m, struct sim_server *v, uint64_t applied)
@@ -273,7 +424,7 @@ static void look_at_state(struct etcd_sim *m, struct sim_server *v, uint64_t app
 
 void sim_servers_look(struct etcd_sim *m)
 {
-    for (unsigned i = 0; i < m->cfg->servers; i++) {
+    for (unsigned i = 0; i < m->hosts; i++) {
         struct sim_server *v = &m->servers[i];
         uint64_t applied;
 
@@ -284,14 +435,18 @@ void sim_servers_look(struct etcd_sim *m)
         if (v->s->term != v->term || v->s->leader != v->leader)
             look_at_role(m, v);
         applied = etcd_kv_applied(v->s->kv);
+        if (applied != v->applied && m->cfg->members)
+            sim_members_applied(m, v);
         if (applied != v->applied)
             look_at_state(m, v, applied);
+        if (m->cfg->members)
+            sim_members_event(m, v);
     }
 }
 
 void sim_servers_note(struct etcd_sim *m)
 {
-    for (unsigned i = 0; i < m->cfg->servers; i++) {
+    for (unsigned i = 0; i < m->hosts; i++) {
         struct bns_raft_status st;
 
         if (!m->servers[i].up || m->servers[i].s == NULL || m->servers[i].s->node == NULL) {

@@ -104,11 +104,10 @@ static int limit_number(struct etcd_sim_config *cfg, const char *name, uint64_t 
     struct {
         const char *name;
         unsigned *number;
-    } numbers[] = {{"nodes", &cfg->servers},
-                   {"clients", &cfg->clients},
-                   {"lanes", &cfg->lanes},
-                   {"keys", &cfg->keys},
-                   {"workers", &cfg->workers}};
+    } numbers[] = {{"nodes", &cfg->servers},   {"clients", &cfg->clients}, {"lanes", &cfg->lanes},
+                   {"keys", &cfg->keys},       {"workers", &cfg->workers}, {"spares", &cfg->spares},
+                   {"members", &cfg->members}, {"auth", &cfg->auth}};
+    const size_t never_zero = 4;
 
     if (strcmp(name, "seconds") == 0) {
         if (v == 0 || v * BNS_SEC > cfg->run_ns)
@@ -120,12 +119,13 @@ static int limit_number(struct etcd_sim_config *cfg, const char *name, uint64_t 
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         if (strcmp(name, numbers[i].name) != 0)
             continue;
-        if ((v == 0 && i + 1 < sizeof numbers / sizeof numbers[0]) || v > *numbers[i].number)
-            return bns_err_set(err, BNS_E_INVALID, "--%s: 1 to %u in this seed", name,
-                               *numbers[i].number);
+        if ((v == 0 && i < never_zero) || v > *numbers[i].number)
+            return bns_err_set(err, BNS_E_INVALID, "--%s: %d to %u in this seed", name,
+                               i < never_zero, *numbers[i].number);
         *numbers[i].number = (unsigned)v;
-        cfg->world.nodes = cfg->servers + cfg->clients;
-        cfg->world.servers = cfg->servers;
+        cfg->spares = cfg->members ? cfg->spares : 0;
+        cfg->world.servers = cfg->servers + cfg->spares;
+        cfg->world.nodes = cfg->world.servers + cfg->clients;
         return BNS_OK;
     }
     return bns_err_set(err, BNS_E_INVALID, "--%.40s: no such option", name);
@@ -150,9 +150,11 @@ void etcd_sim_describe(const struct etcd_sim_config *cfg, FILE *to)
     const char *comma = "";
 
     (void)fprintf(
-        to, "--nodes %u --clients %u --lanes %u --keys %u --workers %u --seconds %llu --faults ",
-        cfg->servers, cfg->clients, cfg->lanes, cfg->keys, cfg->workers,
-        (unsigned long long)(cfg->run_ns / BNS_SEC));
+        to,
+        "--nodes %u --clients %u --lanes %u --keys %u --workers %u --spares %u --members %u "
+        "--auth %u --seconds %llu --faults ",
+        cfg->servers, cfg->clients, cfg->lanes, cfg->keys, cfg->workers, cfg->spares, cfg->members,
+        cfg->auth, (unsigned long long)(cfg->run_ns / BNS_SEC));
     for (size_t i = 0; i < FAULTS; i++) {
         if (!has(cfg, &faults[i]))
             continue;

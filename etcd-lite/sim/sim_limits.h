@@ -13,8 +13,9 @@
 
 #include "daemon.h"
 
-/* name: nodes, clients, lanes, keys, workers, seconds (with faults), faults (a list with commas of
- * those that stay; "none"). BNS_E_INVALID with what is possible; *cfg is then unchanged. */
+/* name: nodes, clients, lanes, keys, workers, spares, members, auth, seconds (with faults), faults
+ * (a list with commas of those that stay; "none"). BNS_E_INVALID with what is possible; *cfg is
+ * then unchanged. */
 BNS_MUST_CHECK int etcd_sim_limit(struct etcd_sim_config *cfg, const char *name, const char *value,
                                   struct bns_err *err);
 /* Prints the configuration as the limits that give it: "--nodes 3 ... --faults loss,crash". */

@@ -55,7 +55,9 @@ static void canceled(struct sim_watcher *v, const Etcdserverpb__WatchResponse *r
 {
     struct etcd_sim *m = v->m;
 
-    if (r->compact_revision == 0)
+    if (r->compact_revision == 0 && m->cfg->auth)
+        sim_creds_stale(v->owner, false); /* for want of a token */
+    else if (r->compact_revision == 0)
         sim_complain(m, "n%u cancelled a watch: %s", v->server,
                      r->cancel_reason == NULL ? "" : r->cancel_reason);
     else if (r->compact_revision <= v->last || r->compact_revision > m->compact_asked)
@@ -100,7 +102,9 @@ static void on_status(struct bns_grpc_ccall *c, int status, const char *text)
     struct sim_watcher *v = bns_grpc_ccall_arg(c);
 
     v->call = NULL;
-    if (status == BNS_GRPC_UNIMPLEMENTED || status == BNS_GRPC_INVALID_ARGUMENT)
+    if (sim_auth_refused(status, text))
+        sim_creds_stale(v->owner, false);
+    else if (status == BNS_GRPC_UNIMPLEMENTED || status == BNS_GRPC_INVALID_ARGUMENT)
         sim_complain(v->m, "a watch at n%u ended with %d: %s", v->server, status, text);
 }
 
@@ -111,12 +115,13 @@ static const struct bns_grpc_client_handler handler = {.on_message = on_message,
 
 static void open_watch(struct sim_watcher *v)
 {
-    static const struct bns_grpc_call_options opt = {.path = PATH};
+    struct bns_grpc_call_options opt = {.path = PATH};
     Etcdserverpb__WatchCreateRequest create = ETCDSERVERPB__WATCH_CREATE_REQUEST__INIT;
     Etcdserverpb__WatchRequest r = ETCDSERVERPB__WATCH_REQUEST__INIT;
 
-    v->server = (unsigned)bns_prng_below(&v->owner->env->prng, v->m->cfg->servers);
+    v->server = sim_pick(v->m, &v->owner->env->prng);
     v->heard_ns = bns_now_ns(v->owner->env);
+    sim_creds_use(v->owner, false, &opt);
     if (bns_grpc_call_start(v->owner->grpc[v->server], &opt, &handler, v, &v->call) != BNS_OK) {
         v->call = NULL;
         return;

@@ -267,6 +267,8 @@ static void on_status(struct bns_grpc_ccall *c, int status, const char *text)
         return;
     bns_world_record_event(m->w, BNS_TRACE_REPLY, w->owner->id, w->op, text);
     check_status(w, status, text);
+    if (sim_auth_refused(status, text))
+        sim_creds_stale(w->owner, false);
     w->asking = kind_of(m)->ended(w, status, text) == WORK_ASK;
     if (w->asking) {
         rest(w, BETWEEN_NS);
@@ -293,11 +295,12 @@ static void ask(struct sim_worker *w)
     w->loose = w->got_yes = false;
     w->floor = m->rev_known;
     w->strict = m->phase >= SIM_STRICT;
-    w->server = (unsigned)bns_prng_below(&env->prng, m->cfg->servers);
+    w->server = sim_pick(m, &env->prng);
     opt.deadline_ns =
         bns_now_ns(env) +
         (w->strict ? STRICT_CALL_NS : bns_prng_range(&env->prng, 50 * BNS_MS, CALL_MAX_NS));
     bns_world_record_event(m->w, BNS_TRACE_INVOKE, w->owner->id, w->op, kind_of(m)->name);
+    sim_creds_use(w->owner, false, &opt);
     bns_arena_init(&arena, bns_alloc_libc(), 1024 * 1024);
     req = kind_of(m)->encode(w, &arena, &opt.path);
     if (bns_grpc_unary(w->owner->grpc[w->server], &opt, req, &handler, w) != BNS_OK)

@@ -11,7 +11,8 @@
  *                                           what the workers did goes into FILE.append (.bank ...)
  *         sim_daemon --hunt N --start S     hunts N seeds from S on
  *         BNS_MUTANT=22 sim_daemon --hunt 2000   with a planted bug
- *         sim_daemon --nodes N --clients N --lanes N --keys N --workers N --seconds N --faults LIST
+ *         sim_daemon --nodes N --clients N --lanes N --keys N --workers N --spares N --members 0
+ *                    --auth 0 --seconds N --faults LIST
  *                                           smaller than the seed says (sim/sim_limits.h)
  *         sim_daemon --describe yes         with BNS_SEED: prints the seed as such limits
  */
@@ -41,7 +42,7 @@ struct options {
     bool describe;
     struct {
         const char *name, *value;
-    } limits[8];
+    } limits[16];
     size_t limits_count;
 };
 
@@ -93,6 +94,15 @@ static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
     sum->applied += r->applied;
     sum->searched += r->searched;
     sum->work_ok += r->work_ok;
+    sum->virtual_ns += r->virtual_ns;
+    sum->changes += r->changes;
+    sum->auth_changes += r->auth_changes;
+    sum->tokens += r->tokens;
+    sum->denied += r->denied;
+    sum->user_ok += r->user_ok;
+    sum->joins += r->joins;
+    sum->leaves += r->leaves;
+    sum->moves += r->moves;
 }
 
 static void print_means(const struct etcd_sim_result *sum, uint64_t seeds)
@@ -121,10 +131,30 @@ static void print_means(const struct etcd_sim_result *sum, uint64_t seeds)
     (void)printf("\n");
 }
 
+struct tally { /* seeds in which something happened */
+    uint64_t members, auth, leases;
+};
+
+static void print_sums(const struct etcd_sim_result *sum, const struct tally *t)
+{
+    (void)printf("in all: %.1f h of virtual time\n", (double)sum->virtual_ns / 3600e9);
+    (void)printf("members changed in %llu seeds: %llu changes, %llu joined, %llu removed ones "
+                 "ended, %llu leaders moved\n",
+                 (unsigned long long)t->members, (unsigned long long)sum->changes,
+                 (unsigned long long)sum->joins, (unsigned long long)sum->leaves,
+                 (unsigned long long)sum->moves);
+    (void)printf("auth changed in %llu seeds: %llu changes, %llu tokens, %llu operations denied, "
+                 "%llu done as a user\nleases renewed in %llu seeds\n",
+                 (unsigned long long)t->auth, (unsigned long long)sum->auth_changes,
+                 (unsigned long long)sum->tokens, (unsigned long long)sum->denied,
+                 (unsigned long long)sum->user_ok, (unsigned long long)t->leases);
+}
+
 /* Runs seeds start .. + count - 1; how many failed. */
 static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
 {
     struct etcd_sim_result sum = {0};
+    struct tally tally = {0};
     uint64_t failed = 0, done = 0, unchecked = 0;
     clock_t began = clock();
     double s;
@@ -142,6 +172,9 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
             (void)fprintf(stderr, "seed 0x%llx: the search for a linear order was given up\n",
                           (unsigned long long)seed);
         add(&sum, &r);
+        tally.members += r.changes > 0;
+        tally.auth += r.auth_changes > 0;
+        tally.leases += r.renewals > 0;
         if (done % 100 == 99)
             (void)fprintf(stderr, "%llu seeds\n", (unsigned long long)done + 1);
     }
@@ -152,6 +185,7 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
                  (unsigned long long)unchecked, (unsigned long long)sum.searched, s,
                  s > 0 ? (double)done * 3600 / s : 0);
     print_means(&sum, done);
+    print_sums(&sum, &tally);
     return failed;
 }
 
