@@ -8,11 +8,13 @@
  *
  * Expiry: the leader's timer fires when a lease is due. It proposes a revocation that holds in this
  * term only (lease.c says why), at most REVOKES_MAX a turn and a turn each TURN_NS; what is still
- * there after RETRY_NS is proposed again. A timer that comes late says that this process stood
+ * there after RETRY_NS is proposed again. While the alarm CORRUPT stands nothing is proposed: no
+ * revocation would be applied, and the log would grow by all that is due every RETRY_NS. A timer that comes late says that this process stood
  * still, and keepalives may be waiting in its sockets: it gives them one turn.
  */
 #include <stdlib.h>
 
+#include "alarm.h"
 #include "base/varint.h"
 #include "codec/pb.h"
 #include "kv_impl.h"
@@ -89,6 +91,12 @@ static void on_timer(void *arg)
     struct etcd_lease *e;
 
     s->armed_ns = BNS_NEVER;
+    if (etcd_kv_alarmed(kv, ETCD_ALARM_CORRUPT)) { /* each would be refused at its apply */
+        s->late = false;
+        s->turn_ns = now + RETRY_NS;
+        arm(kv);
+        return;
+    }
     s->late = late;
     s->turn_ns = now + TURN_NS;
     for (uint32_t n = 0; n < REVOKES_MAX && !late && !kv->dead; n++) {

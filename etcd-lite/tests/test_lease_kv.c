@@ -303,6 +303,44 @@ static void expiry_is_proposed_in_its_term_and_bounded(void **state)
     bns_rcbuf_put(clock.last);
 }
 
+static int alarm_corrupt(bool on)
+{
+    Etcdserverpb__AlarmRequest r = ETCDSERVERPB__ALARM_REQUEST__INIT;
+    struct got g;
+
+    r.has_action = r.has_memberid = r.has_alarm = true;
+    r.action = on ? ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE
+                  : ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE;
+    r.memberid = 7;
+    r.alarm = ETCDSERVERPB__ALARM_TYPE__CORRUPT;
+    assert_true(kvw_apply(&k, ETCD_OP_ALARM, &r, &g));
+    free(g.bytes);
+    return g.status;
+}
+
+/* No revocation is applied while the alarm stands, so none is proposed; then all are. */
+static void under_corrupt_nothing_is_proposed(void **state)
+{
+    struct clock clock = {.rv = BNS_OK};
+    struct kvw_call c = {.k = &k, .fn = do_hooks, .g = (void *)&clock};
+
+    (void)state;
+    k.settle_ns = BNS_MS; /* timers go on for ever */
+    assert_true(kvw_call(&c));
+    for (int64_t i = 1; i <= 20; i++)
+        assert_int_equal(do_grant(&k, i, 5), 0);
+    assert_int_equal(alarm_corrupt(true), 0);
+    lead(true);
+    run_for(600 * BNS_SEC);
+    assert_int_equal(clock.calls, 0);
+    assert_int_equal(alarm_corrupt(false), 0);
+    for (int i = 0; i < 40 && clock.calls == 0; i++)
+        run_for(100 * BNS_MS);
+    assert_int_equal(clock.calls, 20);
+    lead(false);
+    bns_rcbuf_put(clock.last);
+}
+
 static void a_paused_leader_hears_its_clients_once_more(void **state)
 {
     struct clock clock = {.rv = BNS_OK};
@@ -355,6 +393,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(transactions_move_keys_between_leases, up, down),
         cmocka_unit_test_setup_teardown(a_restart_finds_leases_and_their_keys, up, down),
         cmocka_unit_test_setup_teardown(expiry_is_proposed_in_its_term_and_bounded, up, down),
+        cmocka_unit_test_setup_teardown(under_corrupt_nothing_is_proposed, up, down),
         cmocka_unit_test_setup_teardown(a_paused_leader_hears_its_clients_once_more, up, down),
         cmocka_unit_test_setup_teardown(the_planted_bug_lets_a_follower_propose, up, down),
     };
