@@ -4,6 +4,9 @@
  * read from disk only when the one before has been taken by the transport, so a client that does
  * not read holds a file on disk, and a chunk or two in memory. How many files there may be at a
  * time is bounded, too. Members answer from their own store, as etcd's do.
+ *
+ * Who wants a place when there is none gets that of the client that has taken nothing for longest,
+ * if that is at least STALL_NS; it is told what the other would have been.
  */
 #include "base/buf.h"
 #include "bolt_export.h"
@@ -14,6 +17,7 @@
 
 #define CALLS_MAX 4u
 #define QUEUED_MAX (64u * 1024)
+#define STALL_NS (60 * BNS_SEC)
 #define TEXT_STOPPED "etcdserver: server stopped"
 #define TEXT_BUSY "etcdserver: too many requests"
 
@@ -22,7 +26,8 @@ struct snap_call {
     struct etcd_server *s;
     struct bns_grpc_call *call;
     struct etcd_dump *dump;
-    uint64_t left; /* bytes of the file */
+    uint64_t left;     /* bytes of the file */
+    uint64_t moved_ns; /* the last blob was given to the transport */
     bool opened, reading, digest;
 };
 
@@ -93,6 +98,7 @@ static void dumped(void *arg, int code, struct bns_slice bytes, const char *text
         pump(c);
         return;
     }
+    c->moved_ns = bns_now_ns(c->s->env);
     c->digest = c->left == 0;
     BNS_ASSERT(bytes.len <= c->left || c->digest);
     c->left -= c->digest ? 0 : bytes.len;
@@ -126,6 +132,28 @@ static int open_dump(struct snap_call *c)
     return rv;
 }
 
+static void make_room(struct etcd_server *s)
+{
+    uint64_t now = bns_now_ns(s->env);
+    struct snap_call *idle = NULL;
+
+    if (s->snapshots_count < CALLS_MAX)
+        return;
+    BNS_LIST_EACH(n, &s->snapshots)
+    {
+        struct snap_call *c = BNS_CONTAINER(n, struct snap_call, node);
+
+        if (c->opened && !c->reading && now - c->moved_ns >= STALL_NS &&
+            (idle == NULL || c->moved_ns < idle->moved_ns))
+            idle = c;
+    }
+    if (idle == NULL)
+        return;
+    BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd", "a client takes nothing of its snapshot: ended",
+            BNS_U64("left", idle->left));
+    end(idle, BNS_GRPC_RESOURCE_EXHAUSTED, TEXT_BUSY);
+}
+
 static void on_message(struct bns_grpc_call *call, struct bns_slice msg)
 {
     struct etcd_server *s = bns_grpc_arg(call);
@@ -137,6 +165,7 @@ static void on_message(struct bns_grpc_call *call, struct bns_slice msg)
         bns_grpc_finish(call, BNS_GRPC_UNAVAILABLE, TEXT_STOPPED, NULL, 0);
         return;
     }
+    make_room(s);
     c = s->snapshots_count >= CALLS_MAX ? NULL : bns_alloc_zero(s->env->alloc, sizeof *c);
     if (c != NULL) {
         c->s = s;
