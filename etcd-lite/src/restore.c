@@ -1,7 +1,10 @@
 /* restore.c - the steps of a restore; see restore.h.
  *
  *   flags, file and its digest are checked (blocking; nothing has been made)
- *   -> the directory, its identity file with "not finished", kv/ and wal/
+ *   -> the directory, which has its identity file with "not finished" from the moment it is there
+ *      on: it is made under another name (DIR.restoring) and renamed. Only a directory that was
+ *      there before, and empty, is as it was until the file is in it
+ *   -> kv/ and wal/
  *   -> rows and leases, batch by batch, into a new revision store; the last batch brings the meta
  *      row; a checkpoint; the store is closed
  *   -> the store is opened as a daemon would open it: what makes no sense together (a key on no
@@ -27,7 +30,7 @@
 struct etcd_restore {
     struct bns_env *env;
     const struct etcd_restore_config *cfg;
-    char dir[BNS_PATH_MAX], kv_dir[BNS_PATH_MAX], wal_dir[BNS_PATH_MAX];
+    char dir[BNS_PATH_MAX], kv_dir[BNS_PATH_MAX], wal_dir[BNS_PATH_MAX], new_dir[BNS_PATH_MAX];
     bool dir_was_there, made;
     struct etcd_members members;
     const struct etcd_member *self;
@@ -110,6 +113,7 @@ static int check_dir(struct etcd_restore *r, struct bns_err *err)
         r->dir[--len] = 0;
     (void)snprintf(r->kv_dir, sizeof r->kv_dir, "%.440s/kv", r->dir); /* both fit */
     (void)snprintf(r->wal_dir, sizeof r->wal_dir, "%.440s/wal", r->dir);
+    (void)snprintf(r->new_dir, sizeof r->new_dir, "%.440s.restoring", r->dir);
     rv = bns_vfs_list(r->env->vfs, r->dir, count_name, &any, err);
     if (rv == BNS_E_NOTFOUND)
         return BNS_OK;
@@ -146,7 +150,8 @@ static void parent_of(const char *path, char out[BNS_PATH_MAX])
     out[len] = 0;
 }
 
-static int write_identity(struct etcd_restore *r, const char *text, struct bns_err *err)
+static int write_identity(struct etcd_restore *r, const char *dir, const char *text,
+                          struct bns_err *err)
 {
     struct bns_slice v = bns_slice_str(text);
     char path[BNS_PATH_MAX], tmp[BNS_PATH_MAX];
@@ -154,8 +159,8 @@ static int write_identity(struct etcd_restore *r, const char *text, struct bns_e
     struct bns_file *f = NULL;
     int rv;
 
-    (void)snprintf(path, sizeof path, "%.440s/identity", r->dir);
-    (void)snprintf(tmp, sizeof tmp, "%.440s/identity.tmp", r->dir);
+    (void)snprintf(path, sizeof path, "%.460s/identity", dir);
+    (void)snprintf(tmp, sizeof tmp, "%.460s/identity.tmp", dir);
     rv = bns_vfs_open(vfs, tmp, BNS_OPEN_CREATE | BNS_OPEN_WRITE | BNS_OPEN_TRUNC, &f, err);
     if (rv == BNS_OK)
         rv = bns_file_write_at(f, 0, &v, 1, err);
@@ -164,22 +169,72 @@ static int write_identity(struct etcd_restore *r, const char *text, struct bns_e
     bns_file_close(f);
     if (rv == BNS_OK)
         rv = bns_vfs_rename(vfs, tmp, path, err);
-    return rv == BNS_OK ? bns_vfs_sync_dir(vfs, r->dir, err) : rv;
+    return rv == BNS_OK ? bns_vfs_sync_dir(vfs, dir, err) : rv;
+}
+
+static int stranger(void *arg, const char *name)
+{
+    *(bool *)arg |= strcmp(name, "identity") != 0 && strcmp(name, "identity.tmp") != 0;
+    return 0;
+}
+
+/* The directories above, as etcdctl makes them. */
+static int make_parents(struct etcd_restore *r, struct bns_err *err)
+{
+    struct bns_vfs *vfs = r->env->vfs;
+    char part[BNS_PATH_MAX], above[BNS_PATH_MAX];
+    struct bns_file_stat st;
+
+    for (size_t i = 1; r->dir[i] != 0; i++) {
+        int rv;
+
+        if (r->dir[i] != '/')
+            continue;
+        memcpy(part, r->dir, i);
+        part[i] = 0;
+        if (bns_vfs_stat(vfs, part, &st, NULL) == BNS_OK && st.is_dir)
+            continue;
+        rv = bns_vfs_mkdir(vfs, part, err);
+        parent_of(part, above);
+        if (rv == BNS_OK)
+            rv = bns_vfs_sync_dir(vfs, above, err);
+        if (rv != BNS_OK)
+            return rv;
+    }
+    return BNS_OK;
+}
+
+/* A new directory: it comes with its identity file. What is left of a restore that was cut short
+ * before that is used again. */
+static int make_new(struct etcd_restore *r, struct bns_err *err)
+{
+    struct bns_vfs *vfs = r->env->vfs;
+    char parent[BNS_PATH_MAX];
+    bool strange = false;
+    int rv = make_parents(r, err);
+
+    parent_of(r->dir, parent);
+    if (rv == BNS_OK)
+        rv = bns_vfs_mkdir(vfs, r->new_dir, err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_list(vfs, r->new_dir, stranger, &strange, err);
+    if (rv >= 0 && strange)
+        return bns_err_set(err, BNS_E_EXISTS, "\"%s\" not empty: remove it", r->new_dir);
+    if (rv >= 0)
+        rv = write_identity(r, r->new_dir, ETCD_RESTORE_UNFINISHED, err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_rename(vfs, r->new_dir, r->dir, err);
+    return rv == BNS_OK ? bns_vfs_sync_dir(vfs, parent, err) : rv;
 }
 
 static int make_dir(struct etcd_restore *r, struct bns_err *err)
 {
     struct bns_vfs *vfs = r->env->vfs;
-    char parent[BNS_PATH_MAX];
     int rv;
 
-    parent_of(r->dir, parent);
     r->made = true;
-    rv = bns_vfs_mkdir(vfs, r->dir, err);
-    if (rv == BNS_OK)
-        rv = bns_vfs_sync_dir(vfs, parent, err);
-    if (rv == BNS_OK)
-        rv = write_identity(r, ETCD_RESTORE_UNFINISHED, err);
+    rv = r->dir_was_there ? write_identity(r, r->dir, ETCD_RESTORE_UNFINISHED, err)
+                          : make_new(r, err);
     if (rv == BNS_OK)
         rv = bns_vfs_mkdir(vfs, r->kv_dir, err);
     if (rv == BNS_OK)
@@ -204,23 +259,35 @@ static int remove_one(void *arg, const char *name)
     return 0;
 }
 
+static void remove_in(struct bns_vfs *vfs, const char *dir, const char *name)
+{
+    char path[BNS_PATH_MAX];
+
+    (void)snprintf(path, sizeof path, "%.460s/%s", dir, name);
+    (void)!bns_vfs_remove(vfs, path, NULL); /* it was not there, or stays */
+}
+
 /* The identity file last: until then it says that this is unfinished. */
 static void undo(struct etcd_restore *r)
 {
     const char *const dirs[] = {r->kv_dir, r->wal_dir, r->dir};
     struct bns_vfs *vfs = r->env->vfs;
-    char path[BNS_PATH_MAX];
-    int rv = BNS_OK;
 
     if (!r->made)
         return;
-    for (size_t i = 0; i < 3 && rv >= 0; i++)
-        rv = bns_vfs_list(vfs, dirs[i], remove_one, &(struct sweep){vfs, dirs[i]}, NULL);
-    (void)snprintf(path, sizeof path, "%.440s/identity", r->dir);
-    if (rv < 0 || bns_vfs_remove(vfs, path, NULL) != BNS_OK || r->dir_was_there)
-        return;
-    if (bns_vfs_remove(vfs, r->dir, NULL) != BNS_OK)
-        return; /* something else has come into it meanwhile */
+    for (size_t i = 0; i < 3; i++) {
+        int rv = bns_vfs_list(vfs, dirs[i], remove_one, &(struct sweep){vfs, dirs[i]}, NULL);
+        if (rv < 0 && rv != BNS_E_NOTFOUND)
+            return;
+    }
+    if (!r->dir_was_there) {
+        remove_in(vfs, r->new_dir, "identity.tmp");
+        remove_in(vfs, r->new_dir, "identity");
+        (void)!bns_vfs_remove(vfs, r->new_dir, NULL); /* it has its name, or somebody's files */
+    }
+    remove_in(vfs, r->dir, "identity");
+    if (!r->dir_was_there)
+        (void)!bns_vfs_remove(vfs, r->dir, NULL); /* something else may have come into it */
 }
 
 /* ---- the end -------------------------------------------------------------------------------- */
@@ -278,7 +345,7 @@ static void wal_closed(void *arg)
         (void)snprintf(text, sizeof text,
                        "etcd-lite format 1\ncluster %016" PRIx64 "\nmember %016" PRIx64 "\n",
                        r->members.cluster_id, r->self->id); /* as in identity.c */
-        r->code = write_identity(r, text, &r->err);
+        r->code = write_identity(r, r->dir, text, &r->err);
     }
     finish(r, r->code);
 }

@@ -467,6 +467,9 @@ static void after_a_cut_it_is_whole_or_says_that_it_is_not(void **state)
             } else if (id == -1) { /* nothing that a daemon could take for its own */
                 assert_int_equal(bns_vfs_stat(t.vfs, KV_DIR, &st, NULL), BNS_E_NOTFOUND);
                 assert_int_equal(bns_vfs_stat(t.vfs, "/r/wal", &st, NULL), BNS_E_NOTFOUND);
+                assert_int_equal(bns_vfs_stat(t.vfs, "/r", &st, NULL), BNS_E_NOTFOUND);
+                if (kind == 0) /* the rest of it is in nobody's way */
+                    assert_int_equal(restore(&t, &cfg, 0, NULL), BNS_OK);
             }
             target_free(&t);
         }
@@ -475,6 +478,31 @@ static void after_a_cut_it_is_whole_or_says_that_it_is_not(void **state)
     assert_true(seen[0] > 2);
     assert_true(seen[1] > 20);
     assert_true(seen[2] > 1);
+    free(d.bytes);
+}
+
+/* As etcdctl does. */
+static void directories_above_are_made(void **state)
+{
+    struct etcd_restore_config cfg;
+    struct bns_file_stat st;
+    struct state was;
+    struct target t;
+    struct file d;
+
+    (void)state;
+    small_dump(&d, &was);
+    target_init(&t, 1, d.bytes, d.len);
+    cfg = config(&t);
+    cfg.data_dir = "/a/b/c/";
+    assert_int_equal(restore(&t, &cfg, 0, NULL), BNS_OK);
+    assert_int_equal(bns_vfs_stat(t.vfs, "/a/b/c/identity", &st, NULL), BNS_OK);
+    assert_int_equal(bns_vfs_stat(t.vfs, "/a/b/c.restoring", &st, NULL), BNS_E_NOTFOUND);
+    bns_vfs_mem_power_cut(t.vfs, NULL);
+    bns_vfs_mem_power_on(t.vfs);
+    bns_vfs_mem_drop_handles(t.vfs);
+    assert_int_equal(bns_vfs_stat(t.vfs, "/a/b/c/identity", &st, NULL), BNS_OK);
+    target_free(&t);
     free(d.bytes);
 }
 
@@ -551,6 +579,7 @@ int main(void)
         cmocka_unit_test(the_digest_finds_every_flip_and_cut),
         cmocka_unit_test(a_flip_without_digest_is_an_error_or_harmless),
         cmocka_unit_test(after_a_cut_it_is_whole_or_says_that_it_is_not),
+        cmocka_unit_test(directories_above_are_made),
         cmocka_unit_test(every_failed_call_ends_it_and_leaves_nothing),
         cmocka_unit_test(every_failed_allocation_ends_it),
     };
