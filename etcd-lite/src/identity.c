@@ -38,10 +38,15 @@ static int parse_told(const char *path, const char *text, struct etcd_roster *ou
         const char *end = strchr(text, '\n');
         char urls[ETCD_URLS_MAX * ETCD_URL_MAX];
         size_t len = 0;
+        char kind[8];
         int at = 0;
 
         if (end == NULL || out->count == ETCD_ROSTER_MAX ||
-            sscanf(text, "peer %" SCNx64 " %n", &m->id, &at) != 1 || at == 0 || text + at >= end)
+            sscanf(text, "%7s %" SCNx64 " %n", kind, &m->id, &at) != 2 || at == 0 ||
+            text + at >= end)
+            return bns_err_set(err, BNS_E_CORRUPT, "%s: damaged identity file", path);
+        m->learner = strcmp(kind, "learner") == 0;
+        if (!m->learner && strcmp(kind, "peer") != 0)
             return bns_err_set(err, BNS_E_CORRUPT, "%s: damaged identity file", path);
         len = (size_t)(end - text) - (size_t)at;
         if (len >= sizeof urls)
@@ -63,7 +68,8 @@ static size_t print_told(const struct etcd_roster *r, char *text, size_t size)
     for (size_t i = 0; i < r->count; i++) {
         const struct etcd_roster_member *m = &r->member[i];
 
-        len += (size_t)snprintf(text + len, size - len, "peer %016" PRIx64 " ", m->id);
+        len += (size_t)snprintf(text + len, size - len, "%s %016" PRIx64 " ",
+                                m->learner ? "learner" : "peer", m->id);
         for (size_t u = 0; u < m->peer_urls.count; u++)
             len += (size_t)snprintf(text + len, size - len, "%s%s", u == 0 ? "" : ",",
                                     m->peer_urls.url[u]);

@@ -73,6 +73,7 @@ static void the_file_of_a_joined_member_is_whole_or_refused(void **state)
     mine.told.count = 2;
     for (size_t i = 0; i < 2; i++) {
         mine.told.member[i].id = i + 1;
+        mine.told.member[i].learner = i == 1;
         mine.told.member[i].peer_urls.count = i + 1;
         for (size_t u = 0; u <= i; u++)
             (void)snprintf(mine.told.member[i].peer_urls.url[u], ETCD_URL_MAX, "http://h%zu:%zu", i,
@@ -83,6 +84,8 @@ static void the_file_of_a_joined_member_is_whole_or_refused(void **state)
     assert_true(is.cluster_id == mine.cluster_id && is.member_id == mine.member_id && is.joined);
     assert_int_equal(is.told.count, 2);
     assert_true(is.told.member[1].id == 2);
+    assert_false(is.told.member[0].learner);
+    assert_true(is.told.member[1].learner);
     assert_string_equal(is.told.member[1].peer_urls.url[1], "http://h1:2");
     (void)snprintf(path, sizeof path, "%s/identity", dir);
     f = fopen(path, "r");
