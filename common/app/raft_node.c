@@ -311,16 +311,9 @@ static void props_expire(void *arg)
         bns_timer_start(n->env, &n->prop_timer, bns_now_ns(n->env) + PROPOSE_WAIT_NS);
 }
 
-int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
+int bns_rn_prop_keep(struct bns_raft_node *n, struct bns_rcbuf *data)
 {
-    BNS_ASSERT(data != NULL);
-    if (n->closing || !n->started)
-        return BNS_E_SHUTDOWN;
-    if (n->wal_full || !bns_wal_has_room(n->wal) ||
-        (n->st.leader_no_room && n->st.leader != n->cfg.id)) /* what it told may be old news here */
-        return BNS_E_NOSPACE;
-    if (n->props_bytes + prop_cost(data) > BNS_RN_PROPOSE_BYTES_MAX ||
-        n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)
+    if (n->props_bytes + prop_cost(data) > BNS_RN_PROPOSE_BYTES_MAX)
         return BNS_E_BUSY;
     if (n->props_count == n->props_cap) {
         size_t cap = n->props_cap == 0 ? 64 : n->props_cap * 2;
@@ -332,16 +325,43 @@ int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
     }
     n->props[n->props_count++] = bns_rcbuf_get(data);
     n->props_bytes += prop_cost(data);
+    return BNS_OK;
+}
+
+int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
+{
+    int rv;
+
+
+    BNS_ASSERT(data != NULL);
+    if (n->closing || !n->started)
+        return BNS_E_SHUTDOWN;
+    if (n->wal_full || !bns_wal_has_room(n->wal) ||
+        (n->st.leader_no_room && n->st.leader != n->cfg.id)) /* what it told may be old news here */
+        return BNS_E_NOSPACE;
+    if (n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)
+        return BNS_E_BUSY;
+    rv = bns_rn_prop_keep(n, data);
+    if (rv != BNS_OK)
+        return rv;
     bns_counter_add(n->m_proposals, 1);
     bns_rn_kick(n);
     return BNS_OK;
+}
+
+/* A leader without room takes nothing: it hands over, or there is room again. */
+static bool takes_proposals(const struct bns_raft_node *n)
+{
+    bool full = n->wal_full || !bns_wal_has_room(n->wal);
+
+    return n->st.leader != 0 && !(full && n->st.role == BNS_RAFT_LEADER);
 }
 
 static void step_proposals(struct bns_raft_node *n)
 {
     size_t at = 0;
 
-    while (at < n->props_count && n->st.leader != 0) {
+    while (at < n->props_count && takes_proposals(n)) {
         struct bns_raft_in in = {.kind = BNS_RAFT_IN_PROPOSE, .data = n->props + at};
         uint64_t bytes = 0;
         int rv;

@@ -112,6 +112,23 @@ static bool no_room_for(struct bns_raft_node *n, const struct bns_raft_msg *m)
     return !bns_wal_fits(n->wal, bytes);
 }
 
+/* Forwarded proposals that the core would drop: it hands over, or there is no room here and it soon
+ * will. They wait as those of this node do, for the next leader; whoever made them hears of it when
+ * they are applied there. */
+static bool kept(struct bns_raft_node *n, const struct bns_raft_msg *m)
+{
+    bool waits = n->st.transferee != 0 || n->wal_full || !bns_wal_has_room(n->wal);
+
+    if (m->type != BNS_RAFT_MSG_PROPOSE || n->st.role != BNS_RAFT_LEADER || !waits)
+        return false;
+    for (size_t i = 0; i < m->entries_count; i++) {
+        if (m->entries[i].kind != BNS_RAFT_NORMAL || m->entries[i].data == NULL ||
+            bns_rn_prop_keep(n, m->entries[i].data) != BNS_OK)
+            bns_counter_add(n->m_no_room, 1);
+    }
+    return true;
+}
+
 static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slice payload)
 {
     struct bns_raft_node *n = arg;
@@ -124,6 +141,8 @@ static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slic
     rv = bns_raft_msg_decode(payload, bns_rn_alloc(n), &msg, NULL);
     if (rv != BNS_OK || msg.from != from || msg.to != n->cfg.id || msg.group != n->cfg.group)
         bns_counter_add(n->m_bad_messages, 1);
+    else if (kept(n, &msg))
+        bns_rn_kick(n);
     else if (no_room_for(n, &msg))
         bns_counter_add(n->m_no_room, 1); /* Raft repeats it */
     else

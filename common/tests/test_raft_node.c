@@ -11,6 +11,7 @@
 
 #include "app/raft_node.h"
 #include "sim/register_sm.h"
+#include "sim/vfs_mem.h"
 #include "sim/world.h"
 
 #define MEMBERS_MAX 5u
@@ -70,7 +71,7 @@ static int start(struct bns_env *env, unsigned id, void *arg)
         .listen_port = 2380,
         .snapshot_entries = fx.snapshot_entries,
         .trailing_entries = 1,
-        .wal = {.dir = "wal", .segment_bytes_max = 64 * 1024},
+        .wal = {.dir = "wal", .segment_bytes_max = 64 * 1024, .reserve_bytes = 1 << 20},
     };
     struct bns_err err = {0};
     int rv = bns_vfs_mkdir(env->vfs, "wal", &err);
@@ -279,6 +280,59 @@ static void a_proposal_does_not_wait_for_ever(void **state)
     bns_world_free(fx.w);
 }
 
+/* ---- a full disk ----------------------------------------------------------------------------- */
+
+static unsigned leader(void)
+{
+    for (unsigned i = 0; i < fx.count; i++)
+        if (status(i).role == BNS_RAFT_LEADER)
+            return i;
+    fail_msg("nobody leads");
+    return 0;
+}
+
+/* What followers have sent to a leader whose disk fills up, or that hands over, is not lost: it
+ * waits for the next leader. */
+static void what_was_forwarded_outlives_a_leader_without_room(void **state)
+{
+    unsigned accepted = 0, asked = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        bool taken[64] = {false};
+        struct bns_vfs *vfs;
+        unsigned lead;
+
+        open_world(3, seed);
+        for (unsigned i = 0; i < 3; i++)
+            bns_world_start(fx.w, i, &main_of);
+        run_ms(3000);
+        lead = leader();
+        vfs = bns_world_vfs(fx.w, lead);
+        for (unsigned id = 1; id < 64; id++) {
+            struct ask a = {.member = (lead + 1 + id % 2) % 3, .id = id};
+
+            if (id == 8)
+                bns_vfs_mem_config(vfs)->capacity_bytes = bns_vfs_mem_stats(vfs).used_bytes + 1;
+            assert_true(bns_world_call(fx.w, a.member, propose_now, &a));
+            taken[id] = a.rv == BNS_OK;
+            assert_true(a.rv == BNS_OK || a.rv == BNS_E_NOSPACE);
+            accepted += taken[id];
+            asked++;
+            run_ms(40);
+        }
+        run_ms(4000);
+        assert_int_not_equal(leader(), lead);
+        for (unsigned id = 1; id < 64; id++) {
+            if (taken[id] && fx.applied_ids[id] < 2)
+                fail_msg("seed %d: %u was accepted and is lost", (int)seed, id);
+        }
+        bns_world_free(fx.w);
+    }
+    print_message("  %u of %u accepted\n", accepted, asked);
+    assert_true(accepted > asked / 2);
+}
+
 /* ---- a member that comes late ---------------------------------------------------------------- */
 
 /* The member with the lowest id may campaign at once on an empty log, but not against a cluster
@@ -311,6 +365,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_may_hold_a_part_of_the_batch_under_way),
         cmocka_unit_test(a_refused_snapshot_is_sent_again),
         cmocka_unit_test(a_proposal_does_not_wait_for_ever),
+        cmocka_unit_test(what_was_forwarded_outlives_a_leader_without_room),
         cmocka_unit_test(a_member_that_comes_late_does_not_depose_the_leader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
