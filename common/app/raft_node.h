@@ -76,7 +76,7 @@ struct bns_raft_node_config {
     const char *listen_host; /* where peers reach us; NULL with one member = no listener */
     uint16_t listen_port;
     bool listen_optional; /* a port that is taken is no error: bns_raft_node_port() is 0 then */
-    struct bns_tls *tls; /* borrowed: for peers that have it, and our listener when listen_tls */
+    struct bns_tls *tls;  /* borrowed: for peers that have it, and our listener when listen_tls */
     bool listen_tls;
     uint64_t election_ns, heartbeat_ns;
     uint64_t snapshot_entries; /* 0 = 10,000: checkpoint after so many applied entries */
@@ -166,9 +166,13 @@ BNS_MUST_CHECK int bns_raft_node_change(struct bns_raft_node *n,
 BNS_MUST_CHECK int bns_raft_node_transfer(struct bns_raft_node *n, uint64_t to,
                                           bns_raft_node_done *done, void *arg);
 
+/* Nobody waits any more for a change that was asked for with this arg: its done will not run. What
+ * comes of it is not known. */
+void bns_raft_node_change_forget(struct bns_raft_node *n, const void *arg);
+
 /* Where a member is to be found: a new one is dialled, one with another address dialled anew (equal
  * addresses change nothing). Says nothing about the configuration. BNS_E_TOOBIG: 32 are known;
- * BNS_E_NOMEM, BNS_E_SHUTDOWN. */
+ * BNS_E_SHUTDOWN. Others, as BNS_E_NOMEM: it is known, and dialled again every second. */
 BNS_MUST_CHECK int bns_raft_node_peer_set(struct bns_raft_node *n,
                                           const struct bns_raft_peer_addr *addr);
 /* Its connection and streams end, at the latest when the core has told it of its removal. */

@@ -24,6 +24,8 @@
 
 #define CHANGE_NS (5 * BNS_SEC)
 #define CHANGE_RETRY_NS (20 * BNS_MS)
+#define TRANSFER_MORE_NS (5 * BNS_SEC)
+#define DIAL_RETRY_NS BNS_SEC
 #define ELECTION_DEFAULT_NS BNS_SEC
 #define ASK_TIMEOUTS 10u
 
@@ -31,8 +33,8 @@ struct change {
     struct bns_list node;
     struct bns_raft_node *n; /* NULL: the node has closed while the leader is asked */
     uint64_t deadline_ns;
-    bool asked; /* the leader: its answer ends this */
-    bns_raft_node_done *done;
+    bool asked;               /* the leader: its answer ends this */
+    bns_raft_node_done *done; /* NULL without req: nobody waits any more */
     void *arg;
     struct bns_rpc_request *req; /* instead of done: another member's */
     int code;                    /* BNS_E_AGAIN: waits; else the end, told in a turn of its own */
@@ -55,7 +57,7 @@ static void change_end(struct bns_raft_node *n, struct change *c, int code)
     n->changes_count--;
     if (c->req != NULL)
         bns_rpc_reply(c->req, code, bns_slice(NULL, 0));
-    else
+    else if (c->done != NULL)
         c->done(c->arg, code);
     bns_free(bns_rn_alloc(n), c);
 }
@@ -100,6 +102,17 @@ int bns_raft_node_change(struct bns_raft_node *n, const struct bns_raft_change *
     c->done = done;
     c->arg = arg;
     return BNS_OK;
+}
+
+void bns_raft_node_change_forget(struct bns_raft_node *n, const void *arg)
+{
+    BNS_LIST_EACH(it, &n->changes)
+    {
+        struct change *c = BNS_CONTAINER(it, struct change, node);
+
+        if (c->req == NULL && c->arg == arg)
+            c->done = NULL;
+    }
 }
 
 /* The leader's answer. */
@@ -216,6 +229,14 @@ fail:
 
 /* ---- hand-over ------------------------------------------------------------------------------ */
 
+/* Long enough for an election after one that failed; who asked has a deadline, too. */
+static uint64_t transfer_ns(const struct bns_raft_node *n)
+{
+    uint64_t e = election_ns(n);
+
+    return 2 * e + (e < TRANSFER_MORE_NS ? e : TRANSFER_MORE_NS);
+}
+
 int bns_raft_node_transfer(struct bns_raft_node *n, uint64_t to, bns_raft_node_done *done,
                            void *arg)
 {
@@ -229,13 +250,15 @@ int bns_raft_node_transfer(struct bns_raft_node *n, uint64_t to, bns_raft_node_d
     n->transfer.done = done; /* before the step: it may be over when the step is */
     n->transfer.arg = arg;
     n->transfer.to = to;
-    n->transfer.give_up_ns = bns_now_ns(n->env) + 3 * election_ns(n);
+    n->transfer.give_up_ns = bns_now_ns(n->env) + transfer_ns(n);
     rv = bns_rn_try_step(n, &in);
-    if (rv != BNS_OK)
+    if (rv != BNS_OK) {
         n->transfer.done = NULL;
-    else
-        bns_rn_kick(n);
-    return rv;
+        return rv;
+    }
+    bns_timer_start(n->env, &n->transfer_timer, n->transfer.give_up_ns);
+    bns_rn_kick(n);
+    return BNS_OK;
 }
 
 static void transfer_flush(struct bns_raft_node *n)
@@ -249,15 +272,14 @@ static void transfer_flush(struct bns_raft_node *n)
         return;
     if (leads && n->st.transferee != 0 && !over)
         return; /* still at it; over: a second leadership already */
-    if (!leads && n->st.leader == 0 && !over) {
-        bns_timer_start(n->env, &n->change_timer, n->transfer.give_up_ns);
-        return;
-    }
+    if (!leads && n->st.leader == 0 && !over)
+        return; /* the timer, or the next leader */
     if (n->st.leader != 0 && n->st.leader == n->transfer.to)
         code = BNS_OK;
     else if (n->st.leader != 0 && !leads)
         code = n->transfer.to == 0 ? BNS_OK : BNS_E_CONFLICT;
     n->transfer.done = NULL;
+    bns_timer_stop(n->env, &n->transfer_timer);
     done(n->transfer.arg, code);
 }
 
@@ -301,9 +323,25 @@ int bns_raft_node_peer_set(struct bns_raft_node *n, const struct bns_raft_peer_a
     if (!n->started)
         return BNS_OK; /* dialled at the start */
     rv = bns_rn_peer_dial(p, NULL);
-    if (rv != BNS_OK && p->snap == NULL)
-        *p = (struct bns_rn_peer){.n = n};
+    if (rv != BNS_OK)
+        bns_timer_start(n->env, &n->dial_timer, bns_now_ns(n->env) + DIAL_RETRY_NS);
     return rv;
+}
+
+/* Those that could not be dialled when their address came. */
+static void redial(void *arg)
+{
+    struct bns_raft_node *n = arg;
+    bool again = false;
+
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
+        struct bns_rn_peer *p = &n->peers[i];
+
+        if (p->addr.id != 0 && p->link == NULL && !p->leaving)
+            again |= bns_rn_peer_dial(p, NULL) != BNS_OK;
+    }
+    if (again)
+        bns_timer_start(n->env, &n->dial_timer, bns_now_ns(n->env) + DIAL_RETRY_NS);
 }
 
 static void let_go(struct bns_rn_peer *p)
@@ -430,6 +468,8 @@ void bns_rn_conf_init(struct bns_raft_node *n)
 {
     bns_list_init(&n->changes);
     bns_timer_init(&n->change_timer, change_retry, n);
+    bns_timer_init(&n->transfer_timer, change_retry, n);
+    bns_timer_init(&n->dial_timer, redial, n);
     bns_timer_init(&n->member_timer, member_check, n);
 }
 
@@ -444,6 +484,8 @@ void bns_rn_conf_close(struct bns_raft_node *n)
     bns_raft_node_done *done = n->transfer.done;
 
     bns_timer_stop(n->env, &n->change_timer);
+    bns_timer_stop(n->env, &n->transfer_timer);
+    bns_timer_stop(n->env, &n->dial_timer);
     bns_timer_stop(n->env, &n->member_timer);
     n->transfer.done = NULL;
     if (done != NULL)

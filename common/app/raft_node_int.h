@@ -100,6 +100,8 @@ struct bns_raft_node {
     struct bns_list changes; /* struct change in raft_node_conf.c */
     size_t changes_count;
     struct bns_timer change_timer;
+    struct bns_timer transfer_timer;
+    struct bns_timer dial_timer;
     struct bns_timer member_timer;
     struct bns_raft_conf conf_first; /* of the first start; none: joining */
     bool removed, removed_told;
@@ -181,6 +183,8 @@ struct bns_raft_node {
 /* raft_node.c */
 void bns_rn_step(struct bns_raft_node *n, const struct bns_raft_in *in);
 BNS_MUST_CHECK int bns_rn_try_step(struct bns_raft_node *n, const struct bns_raft_in *in);
+/* raft_node.c: a proposal waits with those of this node. BNS_E_BUSY, BNS_E_NOMEM. */
+BNS_MUST_CHECK int bns_rn_prop_keep(struct bns_raft_node *n, struct bns_rcbuf *data);
 void bns_rn_kick(struct bns_raft_node *n); /* runs the flush task in a later turn */
 void bns_rn_try_close(struct bns_raft_node *n);
 void bns_rn_run_applies(struct bns_raft_node *n);

@@ -285,7 +285,57 @@ static int transfer(unsigned member, uint64_t to)
     return a.code;
 }
 
+static void peer_set_without_memory(struct bns_env *env, void *arg)
+{
+    struct ask *a = arg;
+    struct bns_raft_peer_addr addr;
+
+    (void)env;
+    addr_of((unsigned)a->id - 1, &addr);
+    bns_test_heap_fail_at(bns_world_heap(fx.w, a->member), 1);
+    a->rv = bns_raft_node_peer_set(fx.m[a->member].node, &addr);
+    bns_test_heap_fail_at(bns_world_heap(fx.w, a->member), 0);
+}
+
+static void forget_now(struct bns_env *env, void *arg)
+{
+    struct ask *a = arg;
+
+    change_now(env, arg);
+    bns_raft_node_change_forget(fx.m[a->member].node, a);
+}
+
 /* ---- the tests ------------------------------------------------------------------------------- */
+
+/* Only the connection could not be made: it is made a second later. */
+static void an_address_outlives_a_dial_that_failed(void **state)
+{
+    struct ask a = {.member = 0, .id = 2, .code = NONE};
+
+    (void)state;
+    open_group(1, 1000);
+    assert_true(bns_world_call(fx.w, 0, peer_set_without_memory, &a));
+    assert_int_equal(a.rv, BNS_E_NOMEM);
+    fx.known[0] = true;
+    bns_world_start(fx.w, 1, &main_of);
+    run_ms(4000);
+    assert_true(bns_raft_node_peer_since(fx.m[0].node, 2) != 0);
+    bns_world_free(fx.w);
+}
+
+static void a_change_that_nobody_waits_for_goes_on(void **state)
+{
+    struct ask a = {.member = 0, .changes = {{BNS_RAFT_ADD_LEARNER, 2}}, .count = 1, .code = NONE};
+
+    (void)state;
+    open_group(1, 1000);
+    assert_true(bns_world_call(fx.w, 0, forget_now, &a));
+    assert_int_equal(a.rv, BNS_OK);
+    run_ms(3000);
+    assert_int_equal(a.code, NONE);
+    assert_int_equal(bns_raft_node_conf(fx.m[0].node)->learners_count, 1);
+    bns_world_free(fx.w);
+}
 
 /* Told before the second is up: with etcd's tools one adds a member and then starts it. */
 static void a_group_of_one_grows_and_is_left_by_its_first_member(void **state)
@@ -542,6 +592,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_group_of_one_grows_and_is_left_by_its_first_member),
+        cmocka_unit_test(an_address_outlives_a_dial_that_failed),
+        cmocka_unit_test(a_change_that_nobody_waits_for_goes_on),
         cmocka_unit_test(of_two_the_leader_can_be_removed),
         cmocka_unit_test(a_joining_member_takes_a_snapshot_and_knows_the_members_after_a_restart),
         cmocka_unit_test(refusals_come_with_their_reason_whoever_is_asked),

@@ -483,9 +483,9 @@ static int encode(const struct etcd_change *c, struct bns_buf *b)
 /* The texts that a leader of ours may answer: a text of its bytes would not outlive the call. */
 static struct etcd_status known_status(uint64_t code, struct bns_slice text)
 {
-    const struct etcd_status all[] = {stopped,   timed_out,     no_leader,   unhealthy,
-                                      no_member, id_exists,     urls_exist,  no_learner,
-                                      not_ready, many_learners, few_started, busy};
+    const struct etcd_status all[] = {stopped,     timed_out,  no_leader,  unhealthy, no_member,
+                                      id_exists,   urls_exist, no_learner, not_ready, many_learners,
+                                      few_started, busy,       no_space};
 
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if ((uint64_t)all[i].code == code && bns_slice_eq(bns_slice_str(all[i].text), text))
@@ -501,7 +501,7 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
     struct bns_pb_field f = {0};
     uint64_t status = 0;
 
-    c->asking = false;
+    c->asking = c->sent = false;
     if (code == BNS_E_NOTLEADER || code == BNS_E_SHUTDOWN || code == BNS_E_FORBIDDEN) {
         c->proposed = false; /* surely not done */
         later(c);
@@ -540,7 +540,7 @@ static void send_on(struct etcd_change *c)
     if (rv == BNS_OK)
         rv = bns_raft_node_call(c->s->node, c->s->leader, &o, bns_buf_slice(&b));
     bns_buf_free(&b);
-    c->proposed = c->asking = rv == BNS_OK;
+    c->proposed = c->asking = c->sent = rv == BNS_OK;
     if (rv != BNS_OK)
         later(c);
 }
@@ -591,9 +591,14 @@ static void on_tick(void *arg)
         struct etcd_change *c = BNS_CONTAINER(it, struct etcd_change, node);
 
         bns_list_push(&s->changes, &c->node);
-        if (c->asking)
+        if (c->asking && (c->sent || now < c->deadline_ns))
             continue;
-        if (c->deadline_ns <= now)
+        if (c->asking) /* it waits for others, or for a leader to tell what became of it */
+            bns_raft_node_change_forget(s->node, c);
+        c->asking = false;
+        if (c->applied)
+            succeed(c);
+        else if (c->deadline_ns <= now)
             refuse(c, c->proposed || s->leader != 0 ? timed_out : no_leader);
         else if (c->retrying)
             try_now(c);

@@ -53,7 +53,8 @@ struct etcd_change {
     struct bns_rpc_request *from; /* another member asks */
     struct etcd_waiter wait;
     bool waiting; /* for the apply */
-    bool asking;  /* Raft's node or another member answers: it cannot be given up before */
+    bool asking;  /* Raft's node or another member answers */
+    bool sent;    /* ... another member, by the deadline: until then it cannot be given up */
     bool retrying, proposed, applied;
     /* Once, maybe inside the call. body: the answer without its header, when status is 0. */
     void (*done)(struct etcd_change *c, struct etcd_status status, struct bns_slice body);

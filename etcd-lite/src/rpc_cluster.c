@@ -179,11 +179,13 @@ static void moved(void *arg, int code)
     struct bns_buf out;
     int rv;
 
-    if (code != BNS_OK) {
-        etcd_task_fail(t, BNS_GRPC_UNAVAILABLE,
-                       code == BNS_E_SHUTDOWN ? "etcdserver: server stopped"
-                                              : "etcdserver: request timed out, possibly due to "
-                                                "previous leader failure");
+    if (code == BNS_E_SHUTDOWN) {
+        etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped");
+        return;
+    }
+    if (code != BNS_OK) { /* in etcd's table of codes it is missing */
+        etcd_task_fail(t, BNS_GRPC_UNKNOWN,
+                       "etcdserver: request timed out, leader transfer took too long");
         return;
     }
     bns_buf_init(&out, t->s->env->alloc, 4096);
