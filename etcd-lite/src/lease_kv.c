@@ -9,8 +9,9 @@
  * Expiry: the leader's timer fires when a lease is due. It proposes a revocation that holds in this
  * term only (lease.c says why), at most REVOKES_MAX a turn and a turn each TURN_NS; what is still
  * there after RETRY_NS is proposed again. While the alarm CORRUPT stands nothing is proposed: no
- * revocation would be applied, and the log would grow by all that is due every RETRY_NS. A timer that comes late says that this process stood
- * still, and keepalives may be waiting in its sockets: it gives them one turn.
+ * revocation would be applied, and the log would grow by all that is due every RETRY_NS. A timer
+ * that comes late says that this process stood still, and keepalives may be waiting in its sockets:
+ * it gives them one turn.
  */
 #include <stdlib.h>
 

@@ -55,6 +55,7 @@ static void settle(struct observer *o)
     if (o->call != NULL || o->posted || o->asking || o->held)
         return;
     bns_list_del(&o->node);
+    o->s->lock.observing--;
     bns_buf_free(&o->key);
     bns_free(o->s->env->alloc, o);
 }
@@ -331,6 +332,7 @@ static struct observer *observer_new(struct bns_grpc_call *c, ProtobufCBinaryDat
     o->step.fn = on_step;
     bns_buf_init(&o->key, s->env->alloc, SIZE_MAX / 2);
     bns_list_push(&s->lock.observers, &o->node);
+    s->lock.observing++;
     return o;
 }
 
@@ -348,6 +350,10 @@ static void on_observe(struct bns_grpc_call *c, struct bns_slice msg)
     prefix = etcd_election_prefix(c, r->name);
     if (prefix.ptr == NULL || !etcd_auth_prefix(s, c, prefix))
         return;
+    if (s->lock.observing >= ETCD_SESSIONS_MAX) {
+        bns_grpc_finish(c, BNS_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests", NULL, 0);
+        return;
+    }
     o = s->stopping ? NULL : observer_new(c, r->name);
     if (o == NULL) {
         bns_grpc_finish(c, s->stopping ? BNS_GRPC_UNAVAILABLE : BNS_GRPC_RESOURCE_EXHAUSTED,

@@ -6,7 +6,8 @@
  * connection to ourselves.
  *
  * Thread: the loop. Memory: in the call's arena, until the call is finished.
- * Bounds: ETCD_SESSIONS_MAX calls that wait; each costs its arena, two watches and nothing else.
+ * Bounds: ETCD_SESSIONS_MAX calls that wait, and as many that observe; each costs its arena, two
+ *         watches and nothing else.
  */
 #ifndef ETCD_SESSION_RUN_H
 #define ETCD_SESSION_RUN_H
@@ -29,7 +30,8 @@ struct etcd_lock_service {
     struct bns_list observers; /* rpc_election.c */
     struct bns_timer timer;
     size_t count;
-    bool over; /* nothing is started any more */
+    size_t observing; /* calls of Observe */
+    bool over;        /* nothing is started any more */
     struct bns_grpc_method lock_methods[2], election_methods[5];
 };
 
