@@ -10,7 +10,8 @@
  *   - a request of u that began when it was surely denied, and during which nothing was being
  *     changed, is not answered with OK;
  *   - one that was surely allowed all the while is not answered with "permission denied";
- *   - nobody is refused for want of a name or token while auth was surely off;
+ *   - nobody is denied anything while auth was surely off (a member that has not applied that yet
+ *     may ask for a name or token: a refusal before anything was done);
  *   - root is never denied anything.
  * What is refused has not happened: the history's checkers see to that. All members hold the same
  * at every index, users and roles too (servers.c compares digests of all tables).
@@ -87,9 +88,9 @@ void sim_auth_ended(struct sim_lane *l, int status, const char *text)
     if (still && l->may == SIM_MAY && denied)
         sim_complain(m, "n%u denied u operation %d on k%u, which it may do", l->server, (int)l->f,
                      l->key);
-    if (still && l->may == SIM_MAY_OFF && sim_auth_refused(status, text))
-        sim_complain(m, "auth is off, and n%u refused operation %d: %s", l->server, (int)l->f,
-                     text);
+    if (still && l->may == SIM_MAY_OFF && denied)
+        sim_complain(m, "auth is off, and n%u denied operation %d on k%u", l->server, (int)l->f,
+                     l->key);
     if (denied && !l->as_user)
         sim_complain(m, "n%u denied root operation %d on k%u", l->server, (int)l->f, l->key);
     if (sim_auth_refused(status, text) && !denied)
