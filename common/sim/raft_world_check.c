@@ -186,6 +186,21 @@ static void check_electable(struct rw_world *w, uint64_t index, uint64_t chain)
     }
 }
 
+/* Of the configuration that was in force before. The event may have brought another: then what lies
+ * behind that one may count by it, if that one itself counts by the one before. */
+static bool committed_by_majority(struct rw_world *w, struct rw_node *n)
+{
+    uint64_t at = n->raft->commit;
+    uint32_t disks = durable_on(w, at, n->chain[at]);
+    const struct rw_committed *c = &w->shadow[at];
+
+    if (rw_conf_majority(n->seen_conf, disks))
+        return true;
+    return c->conf_at > n->seen_conf_index &&
+           rw_conf_majority(n->seen_conf, durable_on(w, c->conf_at, n->chain[c->conf_at])) &&
+           rw_conf_majority(c->conf, disks);
+}
+
 static void shadow_grow(struct rw_world *w, struct rw_node *n)
 {
     const struct bns_raft *r = n->raft;
@@ -213,8 +228,7 @@ static void shadow_grow(struct rw_world *w, struct rw_node *n)
     }
     w->shadow_last = r->commit;
     w->res->committed = r->commit;
-    /* of the configuration that was in force before: the event may have brought another */
-    if (!rw_conf_majority(n->seen_conf, durable_on(w, r->commit, n->chain[r->commit])))
+    if (!committed_by_majority(w, n))
         rw_fail(w, "leader %u committed index %llu, which no majority of disks holds", n->i + 1,
                 (unsigned long long)r->commit);
     else
