@@ -381,6 +381,10 @@ enum etcd_step etcd_put_check(struct etcd_eval *ev, const Etcdserverpb__PutReque
     enum etcd_step step;
 
     forget_missing(ev);
+    if (r->lease != 0 && !etcd_kv_lease_exists(ev->kv, r->lease)) {
+        *why = etcd_no_lease; /* alone, etcd looks at the lease first; in a txn at the key */
+        return ETCD_REFUSED;
+    }
     step = put_check(ev, r, rev, why);
     if (step == ETCD_GO)
         settle(ev);
