@@ -289,6 +289,18 @@ uint64_t etcd_request_id(struct etcd_server *s)
     return s->request_seq;
 }
 
+/* Auth is on, and who asks showed nothing. Only a leader that has applied all that is committed
+ * knows: elsewhere it may have been turned off, and the entry's apply decides. */
+static bool surely_nobody(const struct etcd_task *t)
+{
+    struct bns_raft_status st;
+
+    if (!etcd_auth_enabled(t->s->kv) || t->who.revision != 0)
+        return false;
+    bns_raft_node_status(t->s->node, &st);
+    return st.role == BNS_RAFT_LEADER && st.ready && st.commit == etcd_kv_applied(t->s->kv);
+}
+
 void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice request)
 {
     struct etcd_server *s = t->s;
@@ -303,7 +315,7 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
         etcd_task_fail(t, t->who.why.code, t->who.why.text);
         return;
     }
-    if (kind != ETCD_OP_AUTHENTICATE && etcd_auth_enabled(s->kv) && t->who.revision == 0) {
+    if (kind != ETCD_OP_AUTHENTICATE && surely_nobody(t)) {
         etcd_task_fail(t, etcd_auth_no_name.code, etcd_auth_no_name.text); /* as its apply would */
         return;
     }
