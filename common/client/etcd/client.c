@@ -33,9 +33,7 @@ const struct bns_etcd_info bns_etcd_info[BNS_ETCD_METHODS_COUNT] = {
 
 /* ---- endpoints ------------------------------------------------------------------------------- */
 
-/* "http://host:port", "host:port", "host"; *tls is told by the scheme. */
-static int parse_endpoint(const char *text, struct bns_endpoint *out, bool *tls,
-                          struct bns_err *err)
+int bns_etcd_endpoint(const char *text, struct bns_endpoint *out, bool *tls, struct bns_err *err)
 {
     const char *host = strstr(text, "://"), *end, *colon;
     unsigned long port = PORT_DEFAULT;
@@ -223,7 +221,7 @@ static int set_up(struct bns_etcd *c, const struct bns_etcd_options *o, struct b
     for (size_t i = 0; i < o->endpoints_count; i++) {
         struct bns_etcd_ep *ep = &c->ep[i];
         bool tls;
-        int rv = parse_endpoint(o->endpoints[i], &ep->at, &tls, err);
+        int rv = bns_etcd_endpoint(o->endpoints[i], &ep->at, &tls, err);
 
         if (rv != BNS_OK)
             return rv;

@@ -32,6 +32,7 @@
 #include "admin.pb-c.h"
 #include "auth.pb-c.h"
 #include "base/env.h"
+#include "base/host.h"
 #include "io/grpc.h"
 #include "lock.pb-c.h"
 #include "rpc.pb-c.h"
@@ -51,6 +52,10 @@ struct bns_etcd_options {
     uint32_t calls_max;           /* 0 = 65,536 */
     bool first_endpoint;          /* begin with the first one; else with one at random */
 };
+
+/* "http://host:port", "host:port", "host"; *tls is told by the scheme. BNS_E_INVALID. */
+BNS_MUST_CHECK int bns_etcd_endpoint(const char *text, struct bns_endpoint *out, bool *tls,
+                                     struct bns_err *err);
 
 /* Dials nothing. BNS_E_INVALID: no endpoint, or one that is none, with the text in err. */
 BNS_MUST_CHECK int bns_etcd_new(struct bns_env *env, const struct bns_etcd_options *o,

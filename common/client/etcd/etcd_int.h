@@ -80,7 +80,7 @@ struct bns_etcd_stream {
     void *arg;
     size_t ep;
     uint32_t token_gen;
-    bool last, suspect, telling;
+    bool last, suspect, telling, off;
     int status;
     char text[BNS_ETCD_HINT_MAX];
 };

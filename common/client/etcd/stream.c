@@ -97,6 +97,8 @@ static void go(struct bns_etcd_stream *s)
         end_soon(s, BNS_GRPC_UNAVAILABLE, bns_err_default_text(rv));
         return;
     }
+    if (s->off)
+        bns_grpc_ccall_read(s->cc, false);
     if (bns_grpc_ccall_send_copy(s->cc, bns_buf_slice(&s->first)) != BNS_OK)
         bns_grpc_ccall_cancel(s->cc);
     else if (s->last)
@@ -151,6 +153,7 @@ int bns_etcd_stream_send(struct bns_etcd_stream *s, const ProtobufCMessage *msg)
 
 void bns_etcd_stream_read(struct bns_etcd_stream *s, bool on)
 {
+    s->off = !on;
     if (s->cc != NULL)
         bns_grpc_ccall_read(s->cc, on);
 }

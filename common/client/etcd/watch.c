@@ -27,10 +27,12 @@ struct bns_etcd_watch {
     const struct bns_etcd_watch_handler *h;
     void *arg;
     Etcdserverpb__WatchCreateRequest req;
-    int64_t next; /* 0: not known yet */
+    Etcdserverpb__ResponseHeader header; /* of the last message */
+    int64_t next;                        /* 0: not known yet */
     unsigned tries, missed;
     bool trust, created, here; /* created: once; here: on this stream */
     bool heard, busy, closed;
+    bool off;              /* the owner reads nothing */
     bool wanted;           /* the owner has asked for progress */
     struct bns_arena held; /* events of a revision of which more is to come */
     Etcdserverpb__Event **events;
@@ -99,10 +101,10 @@ static void on_timer(void *arg)
         return;
     }
     bns_timer_start(w->c->env, &w->timer, bns_now_ns(w->c->env) + TICK_NS);
-    w->missed = w->heard ? 0 : w->missed + 1;
+    w->missed = w->heard || w->off ? 0 : w->missed + 1;
     if (w->missed >= MISSED_MAX)
         bns_etcd_stream_suspect(w->stream);
-    else if (!w->heard)
+    else if (!w->heard && !w->off)
         ask(w);
     w->heard = false;
 }
@@ -291,6 +293,12 @@ static void on_message(void *arg, struct bns_slice msg)
         return;
     }
     r = (void *)m;
+    etcdserverpb__response_header__init(&w->header);
+    if (r->header != NULL) {
+        w->header = *r->header;
+        w->header.base.n_unknown_fields = 0; /* these lie in the arena */
+        w->header.base.unknown_fields = NULL;
+    }
     if (r->canceled)
         canceled(w, r);
     else if (r->created)
@@ -336,6 +344,7 @@ static void reopen(struct bns_etcd_watch *w)
     w->missed = 0;
     drop_held(w);
     if (bns_etcd_stream_open(w->c, &o, &w->stream) == BNS_OK) {
+        bns_etcd_stream_read(w->stream, !w->off);
         bns_timer_start(w->c->env, &w->timer, bns_now_ns(w->c->env) + TICK_NS);
     } else {
         w->stream = NULL;
@@ -364,6 +373,7 @@ int bns_etcd_watch_open(struct bns_etcd *c, const struct bns_etcd_watch_options 
     bns_timer_init(&w->timer, on_timer, w);
     bns_arena_init(&w->held, c->env->alloc, 8u * BNS_ETCD_ANSWER_MAX);
     etcdserverpb__watch_create_request__init(&w->req);
+    etcdserverpb__response_header__init(&w->header);
     w->req.has_fragment = w->req.fragment = true;
     if (o->key.len > 0)
         memcpy(w->bytes, o->key.ptr, o->key.len);
@@ -387,10 +397,23 @@ int64_t bns_etcd_watch_next(const struct bns_etcd_watch *w)
     return w->next;
 }
 
+const Etcdserverpb__ResponseHeader *bns_etcd_watch_header(const struct bns_etcd_watch *w)
+{
+    return &w->header;
+}
+
 void bns_etcd_watch_ask(struct bns_etcd_watch *w)
 {
     w->wanted = true;
     ask(w);
+}
+
+void bns_etcd_watch_read(struct bns_etcd_watch *w, bool on)
+{
+    w->off = !on;
+    w->heard = true; /* silence is reckoned anew */
+    if (w->stream != NULL)
+        bns_etcd_stream_read(w->stream, on);
 }
 
 void bns_etcd_watch_close(struct bns_etcd_watch *w)

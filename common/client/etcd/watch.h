@@ -46,8 +46,13 @@ BNS_MUST_CHECK int bns_etcd_watch_open(struct bns_etcd *c, const struct bns_etcd
                                        struct bns_etcd_watch **out);
 /* The revision with which the next event can come. */
 int64_t bns_etcd_watch_next(const struct bns_etcd_watch *w);
+/* Of the server's last message, in on_end too; without a revision if it had none. */
+const Etcdserverpb__ResponseHeader *bns_etcd_watch_header(const struct bns_etcd_watch *w);
 /* Asks the server for progress now; its answer comes by on_progress. */
 void bns_etcd_watch_ask(struct bns_etcd_watch *w);
+/* Off: no events come; what has come already, and a little more, waits here, the rest at the
+ * server. Meanwhile its silence means nothing. */
+void bns_etcd_watch_read(struct bns_etcd_watch *w, bool on);
 void bns_etcd_watch_close(struct bns_etcd_watch *w); /* nothing is called any more; NULL is fine */
 
 #endif
