@@ -49,18 +49,20 @@ char *ctl_print(struct ctl *c, const char *fmt, ...)
     return kept;
 }
 
-struct bns_arena ctl_scratch(struct ctl *c)
+struct ctl_scratch ctl_scratch(struct ctl *c)
 {
-    struct bns_arena kept = c->arena;
+    struct ctl_scratch s = {c->arena, c->kept};
 
     bns_arena_init(&c->arena, bns_alloc_libc(), SIZE_MAX);
-    return kept;
+    return s;
 }
 
-void ctl_scratch_end(struct ctl *c, struct bns_arena kept)
+void ctl_scratch_end(struct ctl *c, struct ctl_scratch s)
 {
+    for (; c->kept != s.kept; c->kept = c->kept->next)
+        bns_arena_free(&c->kept->arena);
     bns_arena_free(&c->arena);
-    c->arena = kept;
+    c->arena = s.arena;
 }
 
 /* ---- the client ------------------------------------------------------------------------------ */
@@ -261,9 +263,9 @@ int ctl_ask(struct ctl *c, enum bns_etcd_method m, const ProtobufCMessage *reque
 
 int ctl_format(struct ctl *c, bool table)
 {
-    static const char *const names[] = {"simple", "json", "fields", "table"};
+    static const char *const names[] = {"simple", "json", "fields", "table", "protobuf"};
 
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         if (strcmp(c->f.write_out, names[i]) == 0) {
             c->out = (enum ctl_out)i;
             if (c->out == CTL_TABLE && !table)
@@ -272,6 +274,15 @@ int ctl_format(struct ctl *c, bool table)
         }
     }
     return ctl_fail(CTL_FEATURE, "unsupported output format");
+}
+
+int ctl_format_status(struct ctl *c)
+{
+    int code = ctl_format(c, true);
+
+    if (code == CTL_OK && c->out == CTL_PROTOBUF)
+        return ctl_fail(CTL_FEATURE, "protobuf not supported as output format");
+    return code;
 }
 
 /* ---- what is typed --------------------------------------------------------------------------- */

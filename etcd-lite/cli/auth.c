@@ -1,4 +1,4 @@
-/* auth.c - auth, user, role. */
+/* auth.c - user and role, but what is in plain.c. */
 #include "cli.h"
 
 #include <inttypes.h>
@@ -26,33 +26,6 @@ static int said(struct ctl *c, enum bns_etcd_method m, const ProtobufCMessage *r
     if (simple)
         (void)puts(text);
     return code;
-}
-
-static int auth_switch(struct ctl *c, int argc, bool on)
-{
-    Etcdserverpb__AuthEnableRequest req = ETCDSERVERPB__AUTH_ENABLE_REQUEST__INIT;
-    void *msg;
-    int code;
-
-    if (argc != 0)
-        return ctl_fail(CTL_ARGS, "auth %s command does not accept any arguments",
-                        on ? "enable" : "disable");
-    code = ctl_ask(c, on ? BNS_ETCD_AUTH_ENABLE : BNS_ETCD_AUTH_DISABLE, &req.base, &msg);
-    if (code == CTL_OK)
-        (void)printf("Authentication %s\n", on ? "Enabled" : "Disabled");
-    return code;
-}
-
-int ctl_auth_enable(struct ctl *c, int argc, char **argv)
-{
-    (void)argv;
-    return auth_switch(c, argc, true);
-}
-
-int ctl_auth_disable(struct ctl *c, int argc, char **argv)
-{
-    (void)argv;
-    return auth_switch(c, argc, false);
 }
 
 /* ---- users ----------------------------------------------------------------------------------- */
@@ -101,16 +74,6 @@ int ctl_user_add(struct ctl *c, int argc, char **argv)
             return ctl_fail(CTL_ARGS, "empty user name is not allowed");
     }
     return said(c, BNS_ETCD_USER_ADD, &req.base, ctl_print(c, "User %s created", req.name));
-}
-
-int ctl_user_delete(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__AuthUserDeleteRequest req = ETCDSERVERPB__AUTH_USER_DELETE_REQUEST__INIT;
-
-    if (argc != 1)
-        return ctl_fail(CTL_ARGS, "user delete command requires user name as its argument");
-    req.name = argv[0];
-    return said(c, BNS_ETCD_USER_DELETE, &req.base, ctl_print(c, "User %s deleted", argv[0]));
 }
 
 static int print_role(struct ctl *c, const char *name);
@@ -183,53 +146,7 @@ int ctl_user_passwd(struct ctl *c, int argc, char **argv)
     return said(c, BNS_ETCD_USER_PASSWORD, &req.base, "Password updated");
 }
 
-int ctl_user_grant(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__AuthUserGrantRoleRequest req = ETCDSERVERPB__AUTH_USER_GRANT_ROLE_REQUEST__INIT;
-
-    if (argc != 2)
-        return ctl_fail(CTL_ARGS,
-                        "user grant command requires user name and role name as its argument");
-    req.user = argv[0];
-    req.role = argv[1];
-    return said(c, BNS_ETCD_USER_GRANT, &req.base,
-                ctl_print(c, "Role %s is granted to user %s", argv[1], argv[0]));
-}
-
-int ctl_user_revoke(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__AuthUserRevokeRoleRequest req = ETCDSERVERPB__AUTH_USER_REVOKE_ROLE_REQUEST__INIT;
-
-    if (argc != 2)
-        return ctl_fail(CTL_ARGS,
-                        "user revoke-role requires user name and role name as its argument");
-    req.name = argv[0];
-    req.role = argv[1];
-    return said(c, BNS_ETCD_USER_REVOKE, &req.base,
-                ctl_print(c, "Role %s is revoked from user %s", argv[1], argv[0]));
-}
-
 /* ---- roles ----------------------------------------------------------------------------------- */
-
-int ctl_role_add(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__AuthRoleAddRequest req = ETCDSERVERPB__AUTH_ROLE_ADD_REQUEST__INIT;
-
-    if (argc != 1)
-        return ctl_fail(CTL_ARGS, "role add command requires role name as its argument");
-    req.name = argv[0];
-    return said(c, BNS_ETCD_ROLE_ADD, &req.base, ctl_print(c, "Role %s created", argv[0]));
-}
-
-int ctl_role_delete(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__AuthRoleDeleteRequest req = ETCDSERVERPB__AUTH_ROLE_DELETE_REQUEST__INIT;
-
-    if (argc != 1)
-        return ctl_fail(CTL_ARGS, "role delete command requires role name as its argument");
-    req.role = argv[0];
-    return said(c, BNS_ETCD_ROLE_DELETE, &req.base, ctl_print(c, "Role %s deleted", argv[0]));
-}
 
 /* "[a, b)", with the prefix that it is, if it is one; or "[a, <open ended>". */
 static void print_permission(const Etcdserverpb__Permission *p)

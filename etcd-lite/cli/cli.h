@@ -24,7 +24,7 @@ enum ctl_exit {
     CTL_ARGS = 128
 };
 
-enum ctl_out { CTL_SIMPLE, CTL_JSON, CTL_FIELDS, CTL_TABLE };
+enum ctl_out { CTL_SIMPLE, CTL_JSON, CTL_FIELDS, CTL_TABLE, CTL_PROTOBUF };
 
 #define CTL_ENDPOINTS_MAX BNS_ETCD_ENDPOINTS_MAX
 
@@ -40,7 +40,8 @@ struct ctl_flags {
     bool auto_compact, auto_defrag;
     int64_t rev, at_least_rev, limit, ttl, top, stream;
     const char *order, *sort_by, *consistency, *lease, *peer_urls, *new_password, *data_dir, *load;
-    const char *perf_prefix;
+    const char *perf_prefix, *mirror_prefix, *dest_prefix, *dest_cacert, *dest_cert, *dest_key;
+    bool no_dest_prefix, dest_insecure;
 };
 
 enum ctl_kind { CTL_BOOL, CTL_INT, CTL_STR, CTL_DURATION, CTL_LIST };
@@ -118,16 +119,22 @@ struct ctl_reply ctl_ask_at(struct ctl *c, struct bns_etcd *etcd, enum bns_etcd_
 int ctl_ask(struct ctl *c, enum bns_etcd_method m, const ProtobufCMessage *request, void *msg);
 const char *ctl_error_text(struct ctl *c, int status, const char *text);
 int ctl_reply_fail(struct ctl *c, int status, const char *text);
-int ctl_format(struct ctl *c, bool table); /* -w; CTL_FEATURE: said that it is not supported */
+/* -w. CTL_FEATURE: said that it is not supported. */
+int ctl_format(struct ctl *c, bool table);
+int ctl_format_status(struct ctl *c); /* of what stands for no message: table, no protobuf */
 void ctl_done(struct ctl *c);
 /* A line of a terminal without echo, or of stdin; NULL at its end. */
 const char *ctl_password(struct ctl *c, const char *prompt);
 const char *ctl_stdin(struct ctl *c, bool line); /* all of it; NULL: nothing there */
 char *ctl_print(struct ctl *c, const char *fmt, ...) BNS_PRINTF(2, 3); /* into the arena */
 
-/* What is allocated in c->arena from now on goes with the end, of which `kept` is given back. */
-struct bns_arena ctl_scratch(struct ctl *c);
-void ctl_scratch_end(struct ctl *c, struct bns_arena kept);
+/* What is allocated in c->arena from now on, and the answers, go with the end. */
+struct ctl_scratch {
+    struct bns_arena arena;
+    struct ctl_kept *kept;
+};
+struct ctl_scratch ctl_scratch(struct ctl *c);
+void ctl_scratch_end(struct ctl *c, struct ctl_scratch s);
 
 /* Runs a command with more variables and waits for it: its exit code, -1: it cannot be started,
  * -1 - n: signal n has ended it. */
@@ -139,6 +146,7 @@ int ctl_run_kept(struct ctl *c, char *const *argv, char *const *more);
 /* out.c: forms of output that many verbs share */
 void ctl_out_bytes(struct ctl *c, const ProtobufCBinaryData *b); /* as is, or hex */
 void ctl_out_quoted(const uint8_t *p, size_t n);                 /* Go's %q */
+void ctl_out_protobuf(const ProtobufCMessage *m);                /* its bytes; NULL: none */
 char *ctl_quoted(struct ctl *c, const char *before, const ProtobufCBinaryData *b); /* as text */
 void ctl_out_header(const Etcdserverpb__ResponseHeader *h);                        /* fields */
 void ctl_out_kv(struct ctl *c, const Etcdserverpb__KeyValue *kv, bool value_only);
@@ -147,7 +155,7 @@ void ctl_out_range(struct ctl *c, const Etcdserverpb__RangeResponse *r);
 void ctl_out_txn(struct ctl *c, const Etcdserverpb__TxnResponse *r);
 void ctl_out_put(struct ctl *c, const Etcdserverpb__PutResponse *r);
 void ctl_out_del(struct ctl *c, const Etcdserverpb__DeleteRangeResponse *r);
-/* -w json: the message; -w fields: its header. False: it is for the caller to print. */
+/* -w json, protobuf: the message; -w fields: its header. False: it is for the caller to print. */
 bool ctl_out_other(struct ctl *c, const ProtobufCMessage *m);
 const char *ctl_duration(struct ctl *c, uint64_t ns); /* Go's text */
 const char *ctl_bytes(struct ctl *c, int64_t n);      /* "20 kB" */
@@ -179,11 +187,10 @@ int ctl_lease_revoke(struct ctl *c, int argc, char **argv);
 int ctl_lease_ttl(struct ctl *c, int argc, char **argv);
 int ctl_lease_list(struct ctl *c, int argc, char **argv);
 int ctl_lease_keep(struct ctl *c, int argc, char **argv);
+int ctl_plain(struct ctl *c, int argc, char **argv);            /* by c->verb; plain.c */
+size_t ctl_split(struct ctl *c, const char *text, char ***out); /* "a,b" into words */
 int ctl_member_list(struct ctl *c, int argc, char **argv);
 int ctl_member_add(struct ctl *c, int argc, char **argv);
-int ctl_member_remove(struct ctl *c, int argc, char **argv);
-int ctl_member_update(struct ctl *c, int argc, char **argv);
-int ctl_member_promote(struct ctl *c, int argc, char **argv);
 /* The endpoints to ask, one by one: those given, or with --cluster all that the members have. */
 #define CTL_ENDPOINTS_ALL 256u
 int ctl_endpoints(struct ctl *c, const char **all, size_t *count); /* all: CTL_ENDPOINTS_ALL */
@@ -202,22 +209,18 @@ int ctl_inspect_raft(struct ctl *c, int argc, char **argv);
 int ctl_inspect_watchers(struct ctl *c, int argc, char **argv);
 int ctl_lock(struct ctl *c, int argc, char **argv);
 int ctl_elect(struct ctl *c, int argc, char **argv);
-int ctl_auth_enable(struct ctl *c, int argc, char **argv);
-int ctl_auth_disable(struct ctl *c, int argc, char **argv);
 int ctl_user_add(struct ctl *c, int argc, char **argv);
-int ctl_user_delete(struct ctl *c, int argc, char **argv);
 int ctl_user_get(struct ctl *c, int argc, char **argv);
 int ctl_user_list(struct ctl *c, int argc, char **argv);
 int ctl_user_passwd(struct ctl *c, int argc, char **argv);
-int ctl_user_grant(struct ctl *c, int argc, char **argv);
-int ctl_user_revoke(struct ctl *c, int argc, char **argv);
-int ctl_role_add(struct ctl *c, int argc, char **argv);
-int ctl_role_delete(struct ctl *c, int argc, char **argv);
 int ctl_role_get(struct ctl *c, int argc, char **argv);
 int ctl_role_list(struct ctl *c, int argc, char **argv);
 int ctl_role_grant(struct ctl *c, int argc, char **argv);
 int ctl_role_revoke(struct ctl *c, int argc, char **argv);
 int ctl_check_perf(struct ctl *c, int argc, char **argv);
+int ctl_check_datascale(struct ctl *c, int argc, char **argv);
+int ctl_clean_up(struct ctl *c); /* of both checks: deletes their keys, then what was asked for */
+int ctl_make_mirror(struct ctl *c, int argc, char **argv);
 int ctl_version(struct ctl *c, int argc, char **argv);
 
 #endif

@@ -97,7 +97,7 @@ int ctl_endpoint_health(struct ctl *c, int argc, char **argv)
     const char *cells[4 * (ALL_MAX + 1)] = {"ENDPOINT", "HEALTH", "TOOK", "ERROR"};
     size_t count;
     bool healthy = true;
-    int code = ctl_format(c, true);
+    int code = ctl_format_status(c);
 
     (void)argc;
     (void)argv;
@@ -204,7 +204,7 @@ int ctl_endpoint_status(struct ctl *c, int argc, char **argv)
     struct per_endpoint *e = room(c);
     const char **cells = bns_arena_alloc(&c->arena, STATUS_COLUMNS * (ALL_MAX + 1) * sizeof *cells);
     size_t count, rows = 1;
-    int code = ctl_format(c, true), worst = CTL_OK;
+    int code = ctl_format_status(c), worst = CTL_OK;
 
     (void)argc;
     (void)argv;
@@ -243,7 +243,7 @@ int ctl_endpoint_hashkv(struct ctl *c, int argc, char **argv)
     struct per_endpoint *e = room(c);
     const char *cells[2 * (ALL_MAX + 1)] = {"ENDPOINT", "HASH"}, *failed = NULL;
     size_t count, rows = 1;
-    int code = ctl_format(c, true);
+    int code = ctl_format_status(c);
 
     (void)argc;
     (void)argv;

@@ -337,7 +337,7 @@ static int inspect(struct ctl *c, const char *what, const char *rows, const stru
     const char *all[CTL_ENDPOINTS_ALL];
     json_t *said[CTL_ENDPOINTS_ALL] = {0};
     struct answers a = {.at = all, .said = said};
-    int code = ctl_format(c, true);
+    int code = ctl_format_status(c);
 
     if (code == CTL_OK && c->out == CTL_FIELDS)
         return ctl_fail(CTL_FEATURE, "fields not supported as output format");

@@ -15,7 +15,15 @@ static int lease_id(const char *text, int64_t *id)
     return CTL_OK;
 }
 
-/* Go's structs embed the header: its fields stand among theirs. */
+/* What Go's client returns embeds the header. In JSON its fields stand among theirs, as protobuf
+ * it is all there is: its method to pack itself is taken for theirs. */
+static bool header_packed(struct ctl *c, const Etcdserverpb__ResponseHeader *h)
+{
+    if (c->out == CTL_PROTOBUF)
+        ctl_out_protobuf(h == NULL ? NULL : &h->base);
+    return c->out == CTL_PROTOBUF;
+}
+
 static void json_header(const Etcdserverpb__ResponseHeader *h)
 {
     bool first = true;
@@ -52,6 +60,8 @@ int ctl_lease_grant(struct ctl *c, int argc, char **argv)
                             ctl_error_text(c, reply.status, reply.text));
         r = reply.msg;
     }
+    if (header_packed(c, r->header))
+        return CTL_OK;
     if (c->out == CTL_JSON) {
         json_header(r->header);
         (void)printf("\"ID\":%" PRId64 ",\"TTL\":%" PRId64 ",\"Error\":", r->id, r->ttl);
@@ -158,7 +168,7 @@ int ctl_lease_ttl(struct ctl *c, int argc, char **argv)
         code = ctl_format(c, false);
     if (code == CTL_OK)
         code = ctl_ask(c, BNS_ETCD_LEASE_TTL, &req.base, &r);
-    if (code != CTL_OK)
+    if (code != CTL_OK || header_packed(c, r->header))
         return code;
     if (c->out == CTL_JSON)
         ttl_json(r, c->f.keys);
@@ -179,7 +189,7 @@ int ctl_lease_list(struct ctl *c, int argc, char **argv)
     (void)argv;
     if (code == CTL_OK)
         code = ctl_ask(c, BNS_ETCD_LEASE_LIST, &req.base, &r);
-    if (code != CTL_OK)
+    if (code != CTL_OK || header_packed(c, r->header))
         return code;
     if (c->out == CTL_JSON) {
         json_header(r->header);
@@ -220,6 +230,10 @@ struct keeping {
 
 static void print_kept(struct ctl *c, const Etcdserverpb__LeaseKeepAliveResponse *r)
 {
+    if (header_packed(c, r->header)) {
+        (void)fflush(stdout);
+        return;
+    }
     if (c->out == CTL_JSON) {
         json_header(r->header);
         (void)printf("\"ID\":%" PRId64 ",\"TTL\":%" PRId64 "}\n", r->id, r->ttl);

@@ -1,4 +1,4 @@
-/* member.c - member add, remove, update, promote, list; alarm; defrag; move-leader. */
+/* member.c - member add and list, alarm. */
 #include "cli.h"
 
 #include <inttypes.h>
@@ -10,32 +10,6 @@ static char *join(struct ctl *c, char **items, size_t n)
     for (size_t i = 1; i < n; i++)
         s = ctl_print(c, "%s,%s", s, items[i]);
     return s;
-}
-
-/* "http://a:1,http://b:2" into the words of a message. */
-static size_t split(struct ctl *c, const char *text, char ***out)
-{
-    size_t n = 0;
-
-    *out = bns_arena_alloc(&c->arena, (strlen(text) + 1) * sizeof **out);
-    BNS_ASSERT(*out != NULL);
-    for (; *text != '\0'; text += *text == ',') {
-        size_t len = strcspn(text, ",");
-
-        if (len > 0)
-            (*out)[n++] = bns_arena_dup(&c->arena, text, len);
-        text += len;
-    }
-    return n;
-}
-
-static int member_id(const char *text, uint64_t *id)
-{
-    struct bns_err err = {0};
-
-    if (ctl_parse_uint(text, 16, id, &err) != BNS_OK)
-        return ctl_fail(CTL_ARGS, "bad member ID arg (%s), expecting ID in Hex", err.text);
-    return CTL_OK;
 }
 
 /* ---- list ------------------------------------------------------------------------------------ */
@@ -72,7 +46,7 @@ int ctl_member_list(struct ctl *c, int argc, char **argv)
         code = ctl_ask(c, BNS_ETCD_MEMBER_LIST, &req.base, &r);
     if (code != CTL_OK)
         return code;
-    if (c->out == CTL_JSON) {
+    if (c->out == CTL_JSON || c->out == CTL_PROTOBUF) {
         (void)ctl_out_other(c, &r->base);
         return CTL_OK;
     }
@@ -146,7 +120,7 @@ int ctl_member_add(struct ctl *c, int argc, char **argv)
         return ctl_fail(CTL_ARGS, "too many arguments");
     if (c->f.peer_urls[0] == '\0')
         return ctl_fail(CTL_ARGS, "member peer urls not provided");
-    req.n_peerurls = split(c, c->f.peer_urls, &req.peerurls);
+    req.n_peerurls = ctl_split(c, c->f.peer_urls, &req.peerurls);
     req.has_islearner = req.islearner = c->f.learner;
     code = ctl_format(c, false);
     if (code == CTL_OK)
@@ -158,75 +132,6 @@ int ctl_member_add(struct ctl *c, int argc, char **argv)
     (void)printf("Member %16" PRIx64 " added to cluster %16" PRIx64 "\n", r->member->id,
                  r->header == NULL ? 0 : r->header->cluster_id);
     return print_environment(c, r->member->id, argv[0]);
-}
-
-static void changed(struct ctl *c, const ProtobufCMessage *m, uint64_t id, const char *what)
-{
-    const Etcdserverpb__MemberRemoveResponse *r = (const void *)m; /* all three have this form */
-
-    if (!ctl_out_other(c, m))
-        (void)printf("Member %16" PRIx64 " %s cluster %16" PRIx64 "\n", id, what,
-                     r->header == NULL ? 0 : r->header->cluster_id);
-}
-
-int ctl_member_remove(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__MemberRemoveRequest req = ETCDSERVERPB__MEMBER_REMOVE_REQUEST__INIT;
-    ProtobufCMessage *r;
-    int code;
-
-    if (argc != 1)
-        return ctl_fail(CTL_ARGS, "member ID is not provided");
-    code = member_id(argv[0], &req.id);
-    req.has_id = true;
-    if (code == CTL_OK)
-        code = ctl_format(c, false);
-    if (code == CTL_OK)
-        code = ctl_ask(c, BNS_ETCD_MEMBER_REMOVE, &req.base, &r);
-    if (code == CTL_OK)
-        changed(c, r, req.id, "removed from");
-    return code;
-}
-
-int ctl_member_update(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__MemberUpdateRequest req = ETCDSERVERPB__MEMBER_UPDATE_REQUEST__INIT;
-    ProtobufCMessage *r;
-    int code;
-
-    if (argc != 1)
-        return ctl_fail(CTL_ARGS, "member ID is not provided");
-    code = member_id(argv[0], &req.id);
-    req.has_id = true;
-    if (code == CTL_OK && c->f.peer_urls[0] == '\0')
-        return ctl_fail(CTL_ARGS, "member peer urls not provided");
-    req.n_peerurls = split(c, c->f.peer_urls, &req.peerurls);
-    if (code == CTL_OK)
-        code = ctl_format(c, false);
-    if (code == CTL_OK)
-        code = ctl_ask(c, BNS_ETCD_MEMBER_UPDATE, &req.base, &r);
-    if (code == CTL_OK)
-        changed(c, r, req.id, "updated in");
-    return code;
-}
-
-int ctl_member_promote(struct ctl *c, int argc, char **argv)
-{
-    Etcdserverpb__MemberPromoteRequest req = ETCDSERVERPB__MEMBER_PROMOTE_REQUEST__INIT;
-    ProtobufCMessage *r;
-    int code;
-
-    if (argc != 1)
-        return ctl_fail(CTL_ARGS, "member ID is not provided");
-    code = member_id(argv[0], &req.id);
-    req.has_id = true;
-    if (code == CTL_OK)
-        code = ctl_format(c, false);
-    if (code == CTL_OK)
-        code = ctl_ask(c, BNS_ETCD_MEMBER_PROMOTE, &req.base, &r);
-    if (code == CTL_OK)
-        changed(c, r, req.id, "promoted in");
-    return code;
 }
 
 /* ---- alarms ---------------------------------------------------------------------------------- */
@@ -249,7 +154,7 @@ static int alarm(struct ctl *c, int argc, Etcdserverpb__AlarmRequest__AlarmActio
         code = ctl_ask(c, BNS_ETCD_ALARM, &req.base, &r);
     if (code != CTL_OK)
         return code;
-    if (c->out == CTL_JSON) {
+    if (c->out == CTL_JSON || c->out == CTL_PROTOBUF) {
         (void)ctl_out_other(c, &r->base);
         return CTL_OK;
     }
@@ -303,7 +208,7 @@ int ctl_alarm_disarm(struct ctl *c, int argc, char **argv)
         return code;
     all.alarms = r->alarms;
     all.n_alarms = r->n_alarms;
-    if (c->out == CTL_JSON)
+    if (c->out == CTL_JSON || c->out == CTL_PROTOBUF)
         (void)ctl_out_other(c, &all.base);
     return CTL_OK;
 }

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "codec/pb.h"
+
 void ctl_out_bytes(struct ctl *c, const ProtobufCBinaryData *b)
 {
     if (!c->f.hex) {
@@ -104,8 +106,24 @@ void ctl_out_kv_fields(const char *prefix, const Etcdserverpb__KeyValue *kv)
     (void)printf("\n\"%sLease\" : %" PRId64 "\n", prefix, kv->lease);
 }
 
+void ctl_out_protobuf(const ProtobufCMessage *m)
+{
+    struct bns_buf b;
+
+    if (m == NULL)
+        return;
+    bns_buf_init(&b, bns_alloc_libc(), SIZE_MAX);
+    BNS_ASSERT(bns_pb_pack(m, &b) == BNS_OK); /* there is memory, or the process ends */
+    (void)fwrite(b.ptr, 1, b.len, stdout);
+    bns_buf_free(&b);
+}
+
 bool ctl_out_other(struct ctl *c, const ProtobufCMessage *m)
 {
+    if (c->out == CTL_PROTOBUF) {
+        ctl_out_protobuf(m);
+        return true;
+    }
     if (c->out == CTL_JSON) {
         ctl_json(m);
         (void)putchar('\n');
@@ -122,7 +140,7 @@ bool ctl_out_other(struct ctl *c, const ProtobufCMessage *m)
 
 void ctl_out_range(struct ctl *c, const Etcdserverpb__RangeResponse *r)
 {
-    if (c->out == CTL_JSON) {
+    if (c->out == CTL_JSON || c->out == CTL_PROTOBUF) {
         (void)ctl_out_other(c, &r->base);
         return;
     }
@@ -152,7 +170,7 @@ void ctl_out_put(struct ctl *c, const Etcdserverpb__PutResponse *r)
 
 void ctl_out_del(struct ctl *c, const Etcdserverpb__DeleteRangeResponse *r)
 {
-    if (c->out == CTL_JSON) {
+    if (c->out == CTL_JSON || c->out == CTL_PROTOBUF) {
         (void)ctl_out_other(c, &r->base);
         return;
     }
@@ -191,7 +209,7 @@ static void out_op(struct ctl *c, const Etcdserverpb__ResponseOp *op)
 
 void ctl_out_txn(struct ctl *c, const Etcdserverpb__TxnResponse *r)
 {
-    if (c->out == CTL_JSON) {
+    if (c->out == CTL_JSON || c->out == CTL_PROTOBUF) {
         (void)ctl_out_other(c, &r->base);
         return;
     }

@@ -137,10 +137,8 @@ static int verdict(const struct perf *p, double seconds)
     return good ? CTL_OK : CTL_ERROR;
 }
 
-/* Removes what was written, then what was asked for. */
-static int clean_up(struct perf *p)
+int ctl_clean_up(struct ctl *c)
 {
-    struct ctl *c = p->c;
     Etcdserverpb__DeleteRangeRequest del = ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
     Etcdserverpb__DeleteRangeResponse *r;
     Etcdserverpb__CompactionRequest compact = ETCDSERVERPB__COMPACTION_REQUEST__INIT;
@@ -202,6 +200,6 @@ int ctl_check_perf(struct ctl *c, int argc, char **argv)
     worst = verdict(p, (double)(end - p->begun_ns) / 1e9);
     for (unsigned i = 0; i < 8; i++)
         bns_etcd_free(p->clients[i]);
-    code = clean_up(p);
+    code = ctl_clean_up(c);
     return code == CTL_OK ? worst : code;
 }

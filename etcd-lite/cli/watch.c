@@ -19,21 +19,35 @@ struct watching {
 
 /* ---- output ---------------------------------------------------------------------------------- */
 
-static void print_json(const Etcdserverpb__WatchResponse *r, int64_t compacted, bool canceled)
+static void print_json(const Etcdserverpb__WatchResponse *r)
 {
     (void)fputs("{\"Header\":", stdout);
-    if (r != NULL && r->header != NULL)
+    if (r->header != NULL)
         ctl_json(&r->header->base);
     else
         (void)fputs("{}", stdout);
     (void)fputs(",\"Events\":[", stdout);
-    for (size_t i = 0; r != NULL && i < r->n_events; i++) {
+    for (size_t i = 0; i < r->n_events; i++) {
         if (i > 0)
             (void)putchar(',');
         ctl_json(&r->events[i]->base);
     }
     (void)printf("],\"CompactRevision\":%" PRId64 ",\"Canceled\":%s,\"Created\":false}\n",
-                 compacted, canceled ? "true" : "false");
+                 r->compact_revision, r->canceled ? "true" : "false");
+}
+
+/* Without the id of the watch and what else etcdctl does not hand on. */
+static void print_protobuf(const Etcdserverpb__WatchResponse *r)
+{
+    Etcdserverpb__WatchResponse w = ETCDSERVERPB__WATCH_RESPONSE__INIT;
+
+    w.header = r->header;
+    w.n_events = r->n_events;
+    w.events = r->events;
+    w.has_canceled = w.canceled = r->canceled;
+    w.has_compact_revision = r->compact_revision > 0;
+    w.compact_revision = r->compact_revision;
+    ctl_out_protobuf(&w.base);
 }
 
 static void print_event(struct ctl *c, const Etcdserverpb__Event *e)
@@ -69,7 +83,7 @@ static bool run_command(struct watching *w, int64_t revision, const Etcdserverpb
 {
     bool deleted = e->type == ETCDSERVERPB__EVENT__EVENT_TYPE__DELETE;
     const Etcdserverpb__KeyValue *kv = e->kv;
-    struct bns_arena kept = ctl_scratch(w->c);
+    struct ctl_scratch kept = ctl_scratch(w->c);
     char *const more[] = {
         ctl_print(w->c, "ETCD_WATCH_REVISION=%" PRId64, revision),
         ctl_print(w->c, "ETCD_WATCH_EVENT_TYPE=\"%s\"", deleted ? "DELETE" : "PUT"),
@@ -96,10 +110,12 @@ static void on_events(void *arg, const Etcdserverpb__WatchResponse *r)
     struct ctl *c = w->c;
 
     if (c->out == CTL_JSON)
-        print_json(r, 0, false);
+        print_json(r);
+    else if (c->out == CTL_PROTOBUF)
+        print_protobuf(r);
     else if (c->out == CTL_FIELDS)
         ctl_out_header(r->header);
-    for (size_t i = 0; i < r->n_events && c->out != CTL_JSON; i++)
+    for (size_t i = 0; i < r->n_events && (c->out == CTL_SIMPLE || c->out == CTL_FIELDS); i++)
         print_event(c, r->events[i]);
     for (size_t i = 0; i < r->n_events && w->command != NULL; i++) {
         if (!run_command(w, r->header == NULL ? 0 : r->header->revision, r->events[i])) {
@@ -125,12 +141,19 @@ static void on_progress(void *arg, int64_t revision)
 static void on_end(void *arg, int status, const char *text, int64_t compacted)
 {
     struct watching *w = arg;
+    Etcdserverpb__WatchResponse last = ETCDSERVERPB__WATCH_RESPONSE__INIT;
+    Etcdserverpb__ResponseHeader header = *bns_etcd_watch_header(w->watch);
 
+    last.header = &header;
+    last.canceled = true;
+    last.compact_revision = compacted;
     w->watch = NULL;
     (void)fprintf(stderr, "watch was canceled (%s)\n",
                   compacted > 0 ? text : ctl_error_text(w->c, status, text));
     if (w->c->out == CTL_JSON)
-        print_json(NULL, compacted, true);
+        print_json(&last);
+    if (w->c->out == CTL_PROTOBUF)
+        print_protobuf(&last);
     if (w->typed)
         return; /* more may be typed */
     w->code = ctl_fail(CTL_INTERRUPTED, "watch is canceled by the server");
@@ -255,7 +278,7 @@ static void run_line(struct typed *y)
 static void took_line(struct bns_job *j)
 {
     struct typed *y = BNS_CONTAINER(j, struct typed, job);
-    struct bns_arena kept;
+    struct ctl_scratch kept;
 
     y->reading = !y->end;
     if (y->end) {
