@@ -13,7 +13,6 @@ import signal
 import subprocess
 import threading
 
-from cluster import wait_for
 from jsonclient import Stream, b64, of
 from test_etcdctl import STAMP, split
 
@@ -282,12 +281,4 @@ def follow(line, lines, *steps, stop=signal.SIGINT):
                 p.kill()
                 p.communicate()
         equal(line, said)
-    return run
-
-
-def until(what, condition):
-    """Waits until it is so on both sides."""
-    def run(both):
-        for s in both:
-            wait_for(what, lambda s=s: condition(s), 30)
     return run
