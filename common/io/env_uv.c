@@ -43,6 +43,8 @@ uint64_t bns_loop_now(struct bns_env *env)
 void bns_loop_enter(struct bns_env_uv *e)
 {
     (void)bns_loop_now(&e->env); /* for its effect */
+    if (e->turn_ns == 0)
+        e->turn_ns = e->now_ns; /* timers read the clock again, in the middle of a turn */
 }
 
 static int64_t wall_ms(struct bns_env *env)
@@ -136,9 +138,10 @@ static void on_prepare(uv_prepare_t *h)
     uv_update_time(&e->loop); /* or the poll would sleep too long by the length of this turn */
     bns_timers_arm(e);
     if (e->metrics != NULL) {
-        bns_hist_observe(e->loop_lag, (double)(uv_hrtime() - e->now_ns) / 1e9);
+        bns_hist_observe(e->loop_lag, (double)(uv_hrtime() - e->turn_ns) / 1e9);
         bns_gauge_set(e->conn_open, (double)e->conns);
     }
+    e->turn_ns = 0;
     e->now_known = false;
 }
 
@@ -227,6 +230,7 @@ void bns_env_uv_run(struct bns_env *env)
     bns_ring_own(e);
     e->running = true;
     e->now_known = false;
+    e->turn_ns = 0;
     (void)uv_run(&e->loop, UV_RUN_DEFAULT); /* non-zero only says that handles are left */
     e->running = false;
     e->now_known = false;

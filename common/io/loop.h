@@ -29,6 +29,7 @@ struct bns_env_uv {
 
     uint64_t now_ns;
     bool now_known;
+    uint64_t turn_ns; /* when the first callback of this turn began; 0 = none has */
 
     struct bns_heap timers;
     uint64_t timer_armed; /* key the uv timer is set for, BNS_NEVER = stopped */
