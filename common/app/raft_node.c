@@ -1,7 +1,8 @@
 /* raft_node.c - the driver of one Raft core: inputs in, outputs carried out in their order.
  *
- * One turn of the loop gathers all proposals into one PROPOSE step (one WAL batch, one append a
- * peer) and all reads into one READ step. Outputs of a step are carried out before the next step:
+ * One turn of the loop gathers all proposals into one PROPOSE step (raft_node_props.c; one WAL
+ * batch, one append a peer) and all reads into one READ step. Outputs of a step are carried out
+ * before the next step:
  *   PERSIST -> one WAL batch (raft_node_wal.c); its durability comes back as STORED
  *   SEND    -> encoded at once; sent at once or when its PERSIST is durable (raft_node_net.c)
  *   APPLY   -> queued; one batch at a time is with the state machine; done comes back as APPLIED
@@ -17,9 +18,6 @@
 
 /* A read is confirmed by a quorum or fails; waiting reads are looked at this often. */
 #define READ_SWEEP_NS (100 * BNS_MS)
-#define PROPOSE_WAIT_NS (5 * BNS_SEC) /* a proposal waits once to twice as long for a leader */
-
-static void drain(struct bns_raft_node *n);
 
 static void out_of_memory(struct bns_raft_node *n)
 {
@@ -111,7 +109,7 @@ static void apply_done(void *arg, int code)
         return;
     }
     bns_rn_run_applies(n);
-    drain(n);
+    bns_rn_drain(n);
     bns_rn_try_close(n);
 }
 
@@ -214,7 +212,7 @@ static void step_reads(struct bns_raft_node *n)
         bns_list_del(&b->node);
         bns_free(bns_rn_alloc(n), b);
     }
-    drain(n);
+    bns_rn_drain(n);
 }
 
 /* Moves the reads of `from` whose deadline has passed to `late`. */
@@ -250,9 +248,10 @@ static void read_sweep(void *arg)
     }
 }
 
-void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns)
+static void read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns,
+                 uint32_t reads_max)
 {
-    bool full = n->reads_count >= BNS_RN_READS_MAX;
+    bool full = n->reads_count >= reads_max;
 
     r->index = 0;
     r->deadline_ns = deadline_ns;
@@ -267,6 +266,17 @@ void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64
     bns_rn_kick(n);
 }
 
+void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns)
+{
+    read(n, r, deadline_ns, BNS_RN_READS_MAX);
+}
+
+void bns_raft_node_read_urgent(struct bns_raft_node *n, struct bns_raft_read *r,
+                               uint64_t deadline_ns)
+{
+    read(n, r, deadline_ns, BNS_RN_READS_MAX + BNS_RN_READS_URGENT);
+}
+
 void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r)
 {
     if (bns_list_empty(&r->node))
@@ -275,112 +285,7 @@ void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r)
     n->reads_count--;
 }
 
-/* ---- proposals ------------------------------------------------------------------------------ */
-
-static uint64_t prop_cost(const struct bns_rcbuf *data)
-{
-    return data->len + BNS_RAFT_ENTRY_OVERHEAD;
-}
-
-/* Lets go of the first `count`. */
-static void props_shift(struct bns_raft_node *n, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        n->props_bytes -= prop_cost(n->props[i]);
-        bns_rcbuf_put(n->props[i]);
-    }
-    n->props_count -= count;
-    n->props_old -= n->props_old < count ? n->props_old : count;
-    if (count > 0 && n->props_count > 0)
-        memmove(n->props, n->props + count, n->props_count * sizeof n->props[0]);
-}
-
-/* Proposals that found no leader between the last two turns of this timer: their clients have given
- * up. Applied now, a write could undo what the same client wrote since through another member. */
-static void props_expire(void *arg)
-{
-    struct bns_raft_node *n = arg;
-
-    if (n->props_old > 0)
-        BNS_LOG(n->env->log, BNS_LOG_WARN, "raft", "proposals dropped: no leader took them",
-                BNS_U64("count", n->props_old));
-    bns_counter_add(n->m_dropped, n->props_old);
-    props_shift(n, n->props_old);
-    n->props_old = n->props_count;
-    if (n->props_count > 0)
-        bns_timer_start(n->env, &n->prop_timer, bns_now_ns(n->env) + PROPOSE_WAIT_NS);
-}
-
-int bns_rn_prop_keep(struct bns_raft_node *n, struct bns_rcbuf *data)
-{
-    if (n->props_bytes + prop_cost(data) > BNS_RN_PROPOSE_BYTES_MAX)
-        return BNS_E_BUSY;
-    if (n->props_count == n->props_cap) {
-        size_t cap = n->props_cap == 0 ? 64 : n->props_cap * 2;
-        void *grown = bns_resize(bns_rn_alloc(n), n->props, cap * sizeof *n->props);
-        if (grown == NULL)
-            return BNS_E_NOMEM;
-        n->props = grown;
-        n->props_cap = cap;
-    }
-    n->props[n->props_count++] = bns_rcbuf_get(data);
-    n->props_bytes += prop_cost(data);
-    return BNS_OK;
-}
-
-int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data)
-{
-    int rv;
-
-
-    BNS_ASSERT(data != NULL);
-    if (n->closing || !n->started)
-        return BNS_E_SHUTDOWN;
-    if (n->wal_full || !bns_wal_has_room(n->wal) ||
-        (n->st.leader_no_room && n->st.leader != n->cfg.id)) /* what it told may be old news here */
-        return BNS_E_NOSPACE;
-    if (n->st.commit > n->applied + BNS_RN_APPLY_GAP_MAX)
-        return BNS_E_BUSY;
-    rv = bns_rn_prop_keep(n, data);
-    if (rv != BNS_OK)
-        return rv;
-    bns_counter_add(n->m_proposals, 1);
-    bns_rn_kick(n);
-    return BNS_OK;
-}
-
-/* A leader without room takes nothing: it hands over, or there is room again. */
-static bool takes_proposals(const struct bns_raft_node *n)
-{
-    bool full = n->wal_full || !bns_wal_has_room(n->wal);
-
-    return n->st.leader != 0 && !(full && n->st.role == BNS_RAFT_LEADER);
-}
-
-static void step_proposals(struct bns_raft_node *n)
-{
-    size_t at = 0;
-
-    while (at < n->props_count && takes_proposals(n)) {
-        struct bns_raft_in in = {.kind = BNS_RAFT_IN_PROPOSE, .data = n->props + at};
-        uint64_t bytes = 0;
-        int rv;
-
-        while (at + in.data_count < n->props_count && in.data_count < BNS_RN_PROPOSE_STEP_MAX &&
-               (in.data_count == 0 || bytes < 512u * 1024))
-            bytes += n->props[at + in.data_count++]->len;
-        rv = bns_raft_step(n->raft, bns_now_ns(n->env), &in);
-        if (rv == BNS_E_BUSY || rv == BNS_E_NOTLEADER)
-            break; /* stays queued: tried again when the core has moved on */
-        if (rv != BNS_OK)
-            bns_counter_add(n->m_dropped, in.data_count);
-        at += in.data_count;
-        drain(n);
-    }
-    props_shift(n, at);
-    if (n->props_count > 0 && n->prop_timer.node.pos == 0)
-        bns_timer_start(n->env, &n->prop_timer, bns_now_ns(n->env) + PROPOSE_WAIT_NS);
-}
+/* ---- a turn of the loop ---------------------------------------------------------------------- */
 
 static void flush(struct bns_task *t)
 {
@@ -390,7 +295,7 @@ static void flush(struct bns_task *t)
     bns_rn_snap_installed(n);
     answer_reads(n, &n->reads_failed, n->closing ? BNS_E_SHUTDOWN : BNS_E_BUSY);
     if (!n->closing) {
-        step_proposals(n);
+        bns_rn_props_step(n);
         bns_rn_conf_flush(n);
         step_reads(n);
         reads_ready(n);
@@ -464,7 +369,7 @@ static void drain_outputs(struct bns_raft_node *n)
 }
 
 /* Carries out all outputs, and those that their own completions lead to. */
-static void drain(struct bns_raft_node *n)
+void bns_rn_drain(struct bns_raft_node *n)
 {
     uint64_t deadline;
 
@@ -485,7 +390,7 @@ static void drain(struct bns_raft_node *n)
     n->stepping = false;
     bns_rn_conf_drained(n);
     bns_gauge_set(n->m_lag, (double)(n->st.commit - n->applied));
-    if (n->props_count > 0 && n->st.leader != 0)
+    if (bns_rn_props_wait(n) && n->st.leader != 0)
         bns_rn_kick(n);
     deadline = bns_raft_deadline(n->raft);
     if (deadline == BNS_NEVER || n->closing)
@@ -505,7 +410,7 @@ void bns_rn_step(struct bns_raft_node *n, const struct bns_raft_in *in)
     rv = bns_raft_step(n->raft, bns_now_ns(n->env), in);
     if (rv == BNS_E_NOMEM)
         out_of_memory(n);
-    drain(n);
+    bns_rn_drain(n);
 }
 
 /* For inputs that may be refused, not in the middle of a step. */
@@ -516,7 +421,7 @@ int bns_rn_try_step(struct bns_raft_node *n, const struct bns_raft_in *in)
     BNS_ASSERT(!n->stepping);
     rv = bns_raft_step(n->raft, bns_now_ns(n->env), in);
     if (rv == BNS_OK)
-        drain(n);
+        bns_rn_drain(n);
     return rv;
 }
 
@@ -560,12 +465,10 @@ static void node_free(struct bns_raft_node *n)
     struct bns_list *it;
 
     bns_rn_applies_drop(n);
-    for (size_t i = 0; i < n->props_count; i++)
-        bns_rcbuf_put(n->props[i]);
+    bns_rn_props_free(n);
     while ((it = bns_list_pop(&n->batches)) != NULL)
         bns_free(a, BNS_CONTAINER(it, struct bns_rn_readbatch, node));
     bns_rn_wal_free(n);
-    bns_free(a, n->props);
     bns_raft_close(n->raft);
     bns_free(a, n);
 }
@@ -597,7 +500,7 @@ int bns_raft_node_open(struct bns_env *env, const struct bns_raft_node_config *c
     bns_timer_init(&n->timer, on_timer, n);
     bns_timer_init(&n->wal_retry, on_wal_retry, n);
     bns_timer_init(&n->read_timer, read_sweep, n);
-    bns_timer_init(&n->prop_timer, props_expire, n);
+    bns_rn_props_init(n);
     n->flush.fn = flush;
     bns_rn_conf_init(n);
     metrics_init(n);
@@ -638,7 +541,7 @@ int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *err)
     n->started = true;
     bns_raft_status(n->raft, &n->st);
     bns_rn_conf_start(n);
-    drain(n);
+    bns_rn_drain(n);
     return BNS_OK;
 }
 

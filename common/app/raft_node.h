@@ -117,6 +117,10 @@ BNS_MUST_CHECK int bns_raft_node_start(struct bns_raft_node *n, struct bns_err *
  * no room in the log here, or at the leader as far as it told; BNS_E_NOMEM; BNS_E_SHUTDOWN. */
 BNS_MUST_CHECK int bns_raft_node_propose(struct bns_raft_node *n, struct bns_rcbuf *data);
 
+/* Likewise, ahead of all that wait, with room of its own (4 MiB), and however far applies lag
+ * behind: for what must not starve under overload, such as the end of a lease. */
+BNS_MUST_CHECK int bns_raft_node_propose_urgent(struct bns_raft_node *n, struct bns_rcbuf *data);
+
 /* A linearizable read: fn runs once applied >= a read index confirmed by a quorum round that began
  * after this call (BNS_OK), or with BNS_E_NOTLEADER, BNS_E_NOQUORUM, BNS_E_TIMEOUT, BNS_E_BUSY.
  * fn does not run inside the call, but with BNS_E_SHUTDOWN when the node is closing. */
@@ -126,6 +130,9 @@ struct bns_raft_read {
     void (*fn)(struct bns_raft_read *r, int code);
 };
 void bns_raft_node_read(struct bns_raft_node *n, struct bns_raft_read *r, uint64_t deadline_ns);
+/* Likewise, with room of its own when very many wait: for renewals of leases. */
+void bns_raft_node_read_urgent(struct bns_raft_node *n, struct bns_raft_read *r,
+                               uint64_t deadline_ns);
 void bns_raft_node_read_cancel(struct bns_raft_node *n, struct bns_raft_read *r);
 
 /* A request to another member, over the connection that carries Raft's messages; its on_request

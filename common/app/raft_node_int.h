@@ -16,9 +16,11 @@
 #include "proto/raft_msg.h"
 
 #define BNS_RN_PROPOSE_BYTES_MAX (64u * 1024 * 1024) /* waiting for a leader */
+#define BNS_RN_URGENT_BYTES_MAX (4u * 1024 * 1024)   /* likewise, of those that go first */
 #define BNS_RN_PROPOSE_STEP_MAX 1024u                /* entries in one step */
 #define BNS_RN_APPLY_GAP_MAX 5000u                   /* committed, not applied: then BUSY */
 #define BNS_RN_READS_MAX 65536u
+#define BNS_RN_READS_URGENT 65536u /* beyond that, for renewals of leases */
 #define BNS_RN_PEER_QUEUE_MAX (16u * 1024 * 1024)
 #define BNS_RN_HELD_MAX 4096u /* messages that wait for the disk; beyond: dropped, Raft repeats */
 #define BNS_RN_SNAP_CHUNK (256u * 1024)
@@ -26,6 +28,7 @@
 #define BNS_RN_METHOD_SNAP 2u
 #define BNS_RN_METHOD_CHANGE 3u /* to the leader: u8 count | count * (u8 kind | u64 id) | context */
 #define BNS_RN_METHOD_MEMBER 4u /* am I removed? reply: u8, 1 = yes */
+enum bns_rn_lane_of { BNS_RN_LANE_URGENT, BNS_RN_LANE_WRITES, BNS_RN_LANES };
 #define BNS_RN_PEERS_MAX (2u * BNS_RAFT_PEERS_MAX)
 #define BNS_RN_CHANGES_MAX 64u
 
@@ -81,7 +84,7 @@ struct bns_rn_peer {
     struct bns_raft_peer_addr addr; /* id 0: the place is free */
     bool leaving;                   /* to be let go as soon as the core is done with it */
     struct bns_rpc_peer *link;
-    uint64_t up_ns; /* since when the link is up */
+    uint64_t up_ns;               /* since when the link is up */
     struct bns_rn_snap_out *snap; /* a snapshot on its way to this peer */
 };
 
@@ -134,10 +137,12 @@ struct bns_raft_node {
     size_t held_count;
 
     /* proposals of this turn, and those that wait for a leader */
-    struct bns_rcbuf **props;
-    size_t props_count, props_cap;
-    size_t props_old; /* of them waited already when prop_timer fired last */
-    uint64_t props_bytes;
+    struct bns_rn_lane {
+        struct bns_rcbuf **items;
+        size_t count, cap;
+        size_t old; /* of them waited already when prop_timer fired last */
+        uint64_t bytes;
+    } lanes[BNS_RN_LANES];
     struct bns_timer prop_timer;
     struct bns_task flush;
     bool flush_posted;
@@ -215,8 +220,15 @@ BNS_MUST_CHECK int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err);
 void bns_rn_conf_init(struct bns_raft_node *n);
 void bns_rn_conf_start(struct bns_raft_node *n);
 void bns_rn_conf_close(struct bns_raft_node *n);
-void bns_rn_conf_free(struct bns_raft_node *n);    /* after the network has closed */
-void bns_rn_conf_flush(struct bns_raft_node *n);   /* in the flush task */
+void bns_rn_conf_free(struct bns_raft_node *n);  /* after the network has closed */
+void bns_rn_conf_flush(struct bns_raft_node *n); /* in the flush task */
+/* raft_node_props.c */
+void bns_rn_props_init(struct bns_raft_node *n);
+void bns_rn_props_free(struct bns_raft_node *n);
+bool bns_rn_props_wait(const struct bns_raft_node *n); /* some are queued */
+void bns_rn_props_step(struct bns_raft_node *n);
+
+void bns_rn_drain(struct bns_raft_node *n);        /* carries out what the core has */
 void bns_rn_conf_drained(struct bns_raft_node *n); /* the status is fresh */
 void bns_rn_conf_request(struct bns_raft_node *n, struct bns_rpc_request *r, uint64_t from,
                          uint16_t method, struct bns_slice payload);

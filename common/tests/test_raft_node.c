@@ -36,6 +36,7 @@ struct fixture {
     uint64_t snapshot_entries;
     unsigned refused, refusals; /* of install_end: so far, at most */
     uint64_t applied_ids[64];   /* how often a command was applied anywhere */
+    uint64_t applied_first;     /* its id */
 };
 
 static struct fixture fx; /* the operations of a state machine have no argument of their own */
@@ -55,6 +56,8 @@ static void was_applied(void *arg, uint64_t index, const struct bns_register_cmd
     (void)arg;
     (void)index;
     (void)done;
+    if (fx.applied_first == 0)
+        fx.applied_first = cmd->id;
     fx.applied_ids[cmd->id % 64]++;
 }
 
@@ -359,6 +362,65 @@ static void a_member_that_comes_late_does_not_depose_the_leader(void **state)
     }
 }
 
+/* The same bytes again and again; nobody applies them. */
+static void fill_lanes(struct bns_env *env, void *arg)
+{
+    struct bns_raft_node *n = fx.m[0].node;
+    struct bns_rcbuf *junk = bns_rcbuf_new(env->alloc, 60000);
+    unsigned writes = 0, urgent = 0;
+    int *rv = arg;
+
+    assert_non_null(junk);
+    memset(junk->bytes, 0, junk->len);
+    while ((rv[0] = bns_raft_node_propose(n, junk)) == BNS_OK)
+        writes++;
+    while ((rv[1] = bns_raft_node_propose_urgent(n, junk)) == BNS_OK)
+        urgent++;
+    bns_rcbuf_put(junk);
+    print_message("  %u writes, then %u that are urgent\n", writes, urgent);
+    assert_true(writes > 1000);
+    assert_true(urgent > 60);
+    assert_true(urgent < 80);
+}
+
+static void propose_urgent_now(struct bns_env *env, void *arg)
+{
+    struct ask *a = arg;
+    struct bns_register_cmd cmd = {.id = a->id, .value = a->id};
+    struct bns_rcbuf *b = bns_register_encode(env->alloc, &cmd);
+
+    assert_non_null(b);
+    a->rv = bns_raft_node_propose_urgent(fx.m[a->member].node, b);
+    bns_rcbuf_put(b);
+}
+
+/* Both lanes are full and bounded; what waits in the urgent one is in the log first. */
+static void the_urgent_lane_goes_first_and_has_room_of_its_own(void **state)
+{
+    struct ask a = {.id = 2};
+    int rv[2];
+
+    (void)state;
+    open_world(3, 1);
+    bns_world_start(fx.w, 0, &main_of);
+    run_ms(100);
+    assert_true(bns_world_call(fx.w, 0, fill_lanes, rv));
+    assert_int_equal(rv[0], BNS_E_BUSY);
+    assert_int_equal(rv[1], BNS_E_BUSY);
+    run_ms(12000); /* no leader came: all are dropped */
+    for (int i = 0; i < 20; i++)
+        propose(0, 1);
+    assert_true(bns_world_call(fx.w, 0, propose_urgent_now, &a));
+    assert_int_equal(a.rv, BNS_OK);
+    for (unsigned i = 1; i < 3; i++)
+        bns_world_start(fx.w, i, &main_of);
+    run_ms(3000);
+    assert_int_equal(fx.applied_first, 2);
+    assert_int_equal(fx.applied_ids[1], 60);
+    assert_int_equal(fx.applied_ids[2], 3);
+    bns_world_free(fx.w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +428,7 @@ int main(void)
         cmocka_unit_test(a_refused_snapshot_is_sent_again),
         cmocka_unit_test(a_proposal_does_not_wait_for_ever),
         cmocka_unit_test(what_was_forwarded_outlives_a_leader_without_room),
+        cmocka_unit_test(the_urgent_lane_goes_first_and_has_room_of_its_own),
         cmocka_unit_test(a_member_that_comes_late_does_not_depose_the_leader),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

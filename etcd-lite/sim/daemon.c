@@ -70,6 +70,7 @@ struct etcd_sim_config etcd_sim_swarm(uint64_t seed)
     c.think_ns = bns_prng_range(&p, 10 * BNS_MS, 300 * BNS_MS);
     c.snapshot_count = bns_prng_range(&p, 10, 300);
     c.trailing_entries = bns_prng_range(&p, 1, 50);
+    c.turn_keys = (uint32_t)(seed % 4); /* no draw: the seeds stay what they were */
     c.segment_bytes = 64 * 1024;
     c.world = bns_world_swarm(seed, c.servers + c.clients, c.servers, false);
     c.stop = bns_prng_chance(&p, 0.3) ? bns_prng_double(&p) * 0.03 : 0;

@@ -42,6 +42,7 @@ struct etcd_sim_config {
     uint64_t heal_ns;  /* then, without */
     uint64_t think_ns; /* between two operations of a lane, at most */
     uint64_t snapshot_count, trailing_entries, reserve_bytes;
+    uint32_t turn_keys; /* of the stores: an entry that changes more takes several turns; 0: many */
     uint32_t segment_bytes;  /* of the log */
     double stop;             /* chance, every 100 ms, that a server is stopped in good order */
     struct bns_trace *trace; /* may be NULL; borrowed */

@@ -78,6 +78,7 @@ static void options(struct sim_server *v, struct sim_args *a)
     v->opt.segment_bytes = m->cfg->segment_bytes;
     v->opt.reserve_bytes = m->cfg->reserve_bytes;
     v->opt.trailing_entries = m->cfg->trailing_entries;
+    v->opt.turn_keys = m->cfg->turn_keys;
 }
 
 /* ---- birth ----------------------------------------------------------------------------------- */

@@ -5,6 +5,8 @@
  * that is not in memory (VALUE and LEASE compares, ignore_value, ignore_lease); too many bytes are
  * queued for the store; answers to earlier writes still read too much.
  *
+ * An entry that changes very many keys takes more than one turn of the loop (apply_turns.c).
+ *
  * An entry that cannot be decoded was not proposed by one of us: every member skips it alike.
  */
 #include "kv_impl.h"
@@ -131,16 +133,18 @@ static enum etcd_step check(struct etcd_kv *kv, const Etcdserverpb__InternalRaft
 static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *r,
                    struct etcd_pending *p)
 {
-    struct etcd_exec x = {.kv = kv, .ev = &kv->apply.eval, .p = p, .begin = kv->now.revision};
+    struct etcd_exec *x = &kv->apply.x;
     int rv = BNS_OK;
 
+    if (!kv->apply.open)
+        etcd_exec_begin(kv, p);
     if (r->put != NULL) {
-        rv = etcd_exec_put(&x, r->put, false);
+        rv = etcd_exec_put(x, r->put, false);
     } else if (r->delete_range != NULL) {
-        rv = etcd_exec_delete(&x, r->delete_range, false);
+        rv = etcd_exec_delete(x, r->delete_range, false);
     } else if (r->txn != NULL) {
-        bns_counter_add(kv->m_txn, 1);
-        rv = etcd_exec_txn(&x, r->txn, false);
+        bns_counter_add(kv->m_txn, !kv->apply.open);
+        rv = etcd_exec_txn(x, r->txn, false);
     } else if (r->cluster_member_attr_set != NULL) {
         rv = etcd_members_attr(kv, r->cluster_member_attr_set);
     } else if (r->cluster_members != NULL) {
@@ -148,10 +152,12 @@ static int execute(struct etcd_kv *kv, const Etcdserverpb__InternalRaftRequest *
     } else if (r->member_update != NULL) {
         rv = etcd_members_update(kv, r->member_update);
     }
-    if (p != NULL && p->parts_count == 0)
+    if (rv == BNS_E_AGAIN)
+        etcd_exec_pause(x);
+    if (rv == BNS_OK && p != NULL && p->parts_count == 0)
         (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* an empty answer */
     if (rv == BNS_OK)
-        etcd_exec_end(&x);
+        etcd_exec_end(x);
     return rv;
 }
 
@@ -163,6 +169,10 @@ static void conclude(struct etcd_kv *kv, const struct bns_raft_entry *e, struct 
     kv->now.term = e->term;
     etcd_lease_applied(kv, e->term);
     kv->meta_dirty = true;
+    kv->apply.open = false;
+    kv->apply.p = NULL;
+    kv->apply.room -= kv->apply.room > 0;
+    etcd_look_entry_over(kv);
     kv->apply.req = NULL;
     bns_arena_free(&kv->apply.arena);
     etcd_eval_reset(&kv->apply.eval);
@@ -192,15 +202,48 @@ static struct etcd_pending *pending_for(struct etcd_kv *kv, struct etcd_waiter *
     return p;
 }
 
+/* An entry that may run; again in the next turn as long as it is open. */
+static void run_entry(struct etcd_kv *kv, const struct bns_raft_entry *e,
+                      const Etcdserverpb__InternalRaftRequest *r)
+{
+    struct etcd_pending *p = kv->apply.p;
+    struct etcd_status why = etcd_ok;
+    bool wait = false;
+    int rv = BNS_OK;
+
+    if (r->compaction != NULL) {
+        why = etcd_compact_apply(kv, r->compaction->revision);
+        wait = r->compaction->physical && kv->compact.running;
+        if (p != NULL)
+            (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
+    } else if (r->lease_grant != NULL || r->lease_revoke != NULL || r->lease_checkpoint != NULL) {
+        rv = etcd_lease_apply(kv, e, r, p, &why);
+    } else if (r->alarm != NULL) {
+        rv = etcd_alarm_apply(kv, r->alarm, p, &why);
+    } else if (etcd_auth_is_op(r)) {
+        rv = etcd_auth_apply(kv, e->index, r, &why);
+        if (p != NULL)
+            (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* an empty answer */
+    } else {
+        rv = execute(kv, r, p);
+    }
+    if (rv == BNS_OK)
+        conclude(kv, e, p, why, wait);
+    else if (rv != BNS_E_AGAIN)
+        etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
+}
+
 static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
                           const Etcdserverpb__InternalRaftRequest *r)
 {
     struct etcd_status why = etcd_ok;
-    enum etcd_step step = (enum etcd_step)etcd_auth_admits(kv, r, &why);
-    struct etcd_pending *p;
-    bool wait = false;
-    int rv = BNS_OK;
+    enum etcd_step step;
 
+    if (kv->apply.open) {
+        run_entry(kv, e, r);
+        return;
+    }
+    step = (enum etcd_step)etcd_auth_admits(kv, r, &why);
     if (step == ETCD_GO)
         step = check(kv, r, &why);
     if (step == ETCD_MISSING) {
@@ -212,29 +255,11 @@ static void apply_request(struct etcd_kv *kv, const struct bns_raft_entry *e,
         etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
         return;
     }
-    p = pending_for(kv, take_waiter(kv, id_of(r)));
-    if (step == ETCD_GO && r->compaction != NULL) {
-        why = etcd_compact_apply(kv, r->compaction->revision);
-        wait = r->compaction->physical && kv->compact.running;
-        if (p != NULL)
-            (void)etcd_pending_part(p, ETCD_PART_COMPACT, false);
-    } else if (step == ETCD_GO &&
-               (r->lease_grant != NULL || r->lease_revoke != NULL || r->lease_checkpoint != NULL)) {
-        rv = etcd_lease_apply(kv, e, r, p, &why);
-    } else if (step == ETCD_GO && r->alarm != NULL) {
-        rv = etcd_alarm_apply(kv, r->alarm, p, &why);
-    } else if (step == ETCD_GO && etcd_auth_is_op(r)) {
-        rv = etcd_auth_apply(kv, e->index, r, &why);
-        if (p != NULL)
-            (void)etcd_pending_part(p, ETCD_PART_COMPACT, false); /* an empty answer */
-    } else if (step == ETCD_GO) {
-        rv = execute(kv, r, p);
-    }
-    if (rv != BNS_OK) {
-        etcd_kv_fatal(kv, BNS_E_NOMEM, "out of memory while applying");
-        return;
-    }
-    conclude(kv, e, p, why, wait);
+    kv->apply.p = pending_for(kv, take_waiter(kv, id_of(r)));
+    if (step == ETCD_GO)
+        run_entry(kv, e, r);
+    else
+        conclude(kv, e, kv->apply.p, why, false);
 }
 
 /* Another configuration, and what a request of Cluster made of the members. */
@@ -267,7 +292,7 @@ static void apply_entry(struct etcd_kv *kv, const struct bns_raft_entry *e)
         apply_request(kv, e, r);
     else if (!kv->dead)
         conclude(kv, e, NULL, etcd_ok, false);
-    if (!kv->dead && !kv->apply.reading)
+    if (!kv->dead && !kv->apply.reading && !kv->apply.open)
         kv->apply.pos++;
 }
 
@@ -285,12 +310,11 @@ void etcd_apply_step(struct etcd_kv *kv)
     bns_sm_done *done = ap->done;
     void *arg = ap->arg;
 
-    if (!ap->active || ap->running || ap->reading || kv->dead)
+    if (!ap->active || ap->running || ap->reading || ap->posted || kv->dead)
         return;
     ap->running = true;
-    while (ap->pos < ap->count && !ap->reading && !kv->dead) {
-        if (kv->queued_bytes > kv->queue_bytes || kv->reading_bytes > kv->read_bytes)
-            break; /* on_read and written come back here */
+    ap->room = kv->turn_keys;
+    while (ap->pos < ap->count && !ap->reading && !kv->dead && etcd_turn_begins(kv)) {
         apply_entry(kv, &ap->entries[ap->pos]);
         if (kv->rows_bytes >= FLUSH_BYTES && !kv->dead)
             etcd_kv_flush(kv);

@@ -439,8 +439,10 @@ static const struct part parts[] = {
     {"authRoles", SMALL, ETCD_BUCKET_ROLES, row_same, NULL, true},
     {"authUsers", SMALL, ETCD_BUCKET_USERS, row_same, NULL, true},
     {"cluster", NULL, 0, NULL, all_cluster, true},
-    {"key", "SELECT main, sub, kv FROM rev WHERE main > 0 ORDER BY main, sub", 0, row_key, NULL,
-     true},
+    {"key",
+     "SELECT main, sub, kv FROM rev WHERE main > 0 AND "
+     "main <= (SELECT revision FROM meta) ORDER BY main, sub",
+     0, row_key, NULL, true},
     {"lease", "SELECT id, ttl FROM lease WHERE id >= 0 ORDER BY id", 0, row_lease, NULL, false},
     {NULL, "SELECT id, ttl FROM lease WHERE id < 0 ORDER BY id", 0, row_lease, NULL, true},
     {"members", SMALL, ETCD_BUCKET_MEMBERS, row_member, NULL, true},

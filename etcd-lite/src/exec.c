@@ -5,6 +5,10 @@
  * An operation sees what earlier ones of the same transaction wrote: once there is a row, "now" is
  * begin + 1. ignore_value and ignore_lease take from the state before the transaction, which is the
  * same thing, because no key may be written twice on one path (check.c).
+ *
+ * An operation takes its keys out of what the turn of the loop has left (apply_turns.c). When that
+ * is nothing, BNS_E_AGAIN goes up to apply.c, and the same call is made again in the next turn:
+ * what is done already is counted (x->done) and passed over, a delete goes on at x->cursor.
  */
 #include "kv_impl.h"
 
@@ -41,8 +45,7 @@ static int add_row(struct etcd_exec *x, struct bns_slice key, struct etcd_rev *r
     }
     if (!etcd_rev_dead(rev))
         etcd_cache_put(&kv->cache, rev->main, rev->sub, bytes);
-    kv->now.digest =
-        etcd_digest_row(kv->now.digest, &(struct etcd_row){rev->main, rev->sub, bytes});
+    x->digest = etcd_digest_row(x->digest, &(struct etcd_row){rev->main, rev->sub, bytes});
     x->changes++;
     return etcd_kv_push_row(kv, rev->main, rev->sub, bytes);
 }
@@ -108,47 +111,72 @@ static int bury(struct etcd_exec *x, struct bns_slice key, bool leased)
     return rv;
 }
 
-int etcd_exec_bury(struct etcd_exec *x, struct bns_slice key)
+/* Keys that the turn has left; takes one. */
+static bool take_key(struct etcd_exec *x)
 {
-    return bury(x, key, true);
+    if (x->kv->apply.room == 0)
+        return false;
+    x->kv->apply.room--;
+    return true;
+}
+
+static struct etcd_key *delete_begins(struct etcd_exec *x,
+                                      const Etcdserverpb__DeleteRangeRequest *r, bool nested)
+{
+    struct bns_slice from = etcd_bytes(r->key);
+
+    if (x->in_delete) { /* the key may be gone: it was dead, and a compaction came by */
+        from = bns_buf_slice(&x->cursor);
+    } else {
+        x->part = x->p == NULL ? 0 : etcd_pending_part(x->p, ETCD_PART_DELETE, nested);
+        x->deleted = 0;
+    }
+    x->in_delete = false;
+    return etcd_index_first(&x->kv->index, from, etcd_bytes(r->range_end));
+}
+
+static int delete_pauses(struct etcd_exec *x, const struct etcd_key *k)
+{
+    struct bns_slice key = etcd_key_bytes(k);
+
+    bns_buf_clear(&x->cursor);
+    x->in_delete = true;
+    return bns_buf_add(&x->cursor, key.ptr, key.len) == BNS_OK ? BNS_E_AGAIN : BNS_E_NOMEM;
 }
 
 int etcd_exec_delete(struct etcd_exec *x, const Etcdserverpb__DeleteRangeRequest *r, bool nested)
 {
     struct bns_slice end = etcd_bytes(r->range_end);
-    struct etcd_key *k = etcd_index_first(&x->kv->index, etcd_bytes(r->key), end);
-    size_t at = x->p == NULL ? 0 : etcd_pending_part(x->p, ETCD_PART_DELETE, nested);
-    int64_t deleted = 0;
+    struct etcd_key *k = delete_begins(x, r, nested);
     int rv = BNS_OK;
 
     for (; k != NULL && rv == BNS_OK; k = etcd_index_next(k, end)) {
         const struct etcd_rev *old = etcd_key_alive_at(k, INT64_MAX);
+        if (!take_key(x))
+            return delete_pauses(x, k);
         if (old == NULL)
             continue;
-        deleted++;
+        x->deleted++;
         if (x->p != NULL && r->prev_kv) {
             etcd_pending_row(x->p, old, NULL);
-            x->p->parts[at].count++;
+            x->p->parts[x->part].count++;
         }
         rv = bury(x, etcd_key_bytes(k), (old->size & ETCD_REV_LEASE) != 0);
     }
-    bns_counter_add(x->kv->m_delete, (uint64_t)deleted);
+    bns_counter_add(x->kv->m_delete, (uint64_t)x->deleted);
     if (x->p != NULL) {
-        x->p->parts[at].total = deleted;
-        x->p->parts[at].header = now(x);
+        x->p->parts[x->part].total = x->deleted;
+        x->p->parts[x->part].header = now(x);
     }
     return rv;
 }
 
-void etcd_exec_end(struct etcd_exec *x)
+int etcd_exec_bury(struct etcd_exec *x, struct bns_slice key)
 {
-    if (x->changes == 0)
-        return;
-    x->kv->now.revision++;
-    etcd_watch_notify(x->kv, x->changes);
+    return take_key(x) ? bury(x, key, true) : BNS_E_AGAIN;
 }
 
-static int exec_op(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)
+static int exec_leaf(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)
 {
     switch (op->request_case) {
     case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_RANGE:
@@ -162,8 +190,6 @@ static int exec_op(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)
         return etcd_exec_put(x, op->request_put, true);
     case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_DELETE_RANGE:
         return etcd_exec_delete(x, op->request_delete_range, true);
-    case ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_TXN:
-        return etcd_exec_txn(x, op->request_txn, true);
     default: /* refused before it was proposed; from a lying peer it is nothing */
         if (x->p != NULL)
             (void)etcd_pending_part(x->p, ETCD_PART_NONE, false); /* failure is kept in p */
@@ -171,13 +197,32 @@ static int exec_op(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)
     }
 }
 
+static int exec_op(struct etcd_exec *x, const Etcdserverpb__RequestOp *op)
+{
+    int rv;
+
+    if (op->request_case == ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_TXN)
+        return etcd_exec_txn(x, op->request_txn, true);
+    if (x->step++ < x->done)
+        return BNS_OK; /* in an earlier turn */
+    if (!x->in_delete && !take_key(x))
+        return BNS_E_AGAIN;
+    rv = exec_leaf(x, op);
+    if (rv == BNS_OK)
+        x->done = x->step;
+    return rv;
+}
+
 int etcd_exec_txn(struct etcd_exec *x, const Etcdserverpb__TxnRequest *t, bool nested)
 {
     bool yes = x->ev->path.ptr[x->ev->path_pos++] != 0;
     size_t n = yes ? t->n_success : t->n_failure;
+    bool first = x->step++ >= x->done;
     int rv = BNS_OK;
 
-    if (x->p != NULL) {
+    if (first)
+        x->done = x->step;
+    if (first && x->p != NULL) {
         size_t at = etcd_pending_part(x->p, ETCD_PART_TXN, nested);
         x->p->parts[at].succeeded = yes;
         x->p->parts[at].children = (uint32_t)n;

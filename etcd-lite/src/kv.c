@@ -52,19 +52,24 @@ void etcd_kv_submit(struct etcd_kv *kv, struct etcd_store_job *j)
     etcd_store_submit(kv->store, j);
 }
 
+static bool turns_posted(const struct etcd_kv *kv)
+{
+    return kv->apply.posted || kv->looks.posted;
+}
+
 static void run_drained(struct bns_task *t)
 {
     struct etcd_kv *kv = BNS_CONTAINER(t, struct etcd_kv, drain_task);
 
     kv->drain_posted = false;
-    if (kv->jobs == 0 && !kv->compact.posted && !etcd_watch_posted(kv))
+    if (kv->jobs == 0 && !kv->compact.posted && !etcd_watch_posted(kv) && !turns_posted(kv))
         kv->drained(kv->drained_arg); /* else: when the last job is over */
 }
 
 void etcd_kv_check_drained(struct etcd_kv *kv)
 {
     if (kv->drained == NULL || kv->drain_posted || kv->jobs > 0 || kv->compact.posted ||
-        etcd_watch_posted(kv))
+        etcd_watch_posted(kv) || turns_posted(kv))
         return;
     kv->drain_posted = true;
     kv->drain_task.fn = run_drained;
@@ -252,6 +257,9 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     bns_list_init(&kv->physical);
     bns_arena_init(&kv->apply.arena, kv->alloc, ARENA_MAX);
     etcd_eval_init(&kv->apply.eval, kv);
+    kv->turn_keys = cfg->turn_keys;
+    etcd_turns_init(kv);
+    etcd_looks_init(kv);
     bns_buf_init(&kv->compact.cursor, kv->alloc, SIZE_MAX);
     init_metrics(kv);
     etcd_defrag_init(kv);
@@ -293,6 +301,7 @@ void etcd_kv_close(struct etcd_kv *kv)
         etcd_pending_free(BNS_CONTAINER(bns_list_pop(&kv->physical), struct etcd_pending, node));
     etcd_watch_hub_free(kv);
     rows_put(kv->alloc, kv->rows, kv->rows_count);
+    etcd_turns_free(kv);
     etcd_eval_free(&kv->apply.eval);
     bns_arena_free(&kv->apply.arena);
     bns_buf_free(&kv->compact.cursor);

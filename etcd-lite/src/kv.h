@@ -37,6 +37,7 @@ struct etcd_kv_config {
     uint64_t cache_bytes; /* recent KeyValue bytes on the loop; 0 = 8 MiB */
     uint64_t queue_bytes; /* rows waiting for SQLite before applies pause; 0 = 16 MiB */
     uint64_t read_bytes;  /* values being read before further reads wait; 0 = 64 MiB */
+    uint32_t turn_keys;   /* changed by applies in one turn of the loop; 0 = 1,024 */
 };
 
 /* Blocking. Opens or creates the store, makes what it holds durable, rebuilds the index by one

@@ -17,6 +17,7 @@
 #define ETCD_MUTANT_TXN_FIRST 61    /* only the first compare of a transaction is looked at */
 #define ETCD_MUTANT_TXN_OLD 62      /* compares look at the store before its last change */
 #define ETCD_MUTANT_RANGE_BORDER 63 /* a long range leaves out the key at a border */
+#define ETCD_MUTANT_HALF_SEEN 121   /* an entry is seen after its first turn */
 
 extern const struct etcd_status etcd_ok, etcd_compacted, etcd_future, etcd_no_key, etcd_no_lease;
 extern const struct etcd_status etcd_no_memory, etcd_stopped, etcd_damaged;
@@ -120,13 +121,21 @@ enum etcd_step etcd_txn_check(struct etcd_eval *ev, const Etcdserverpb__TxnReque
 enum etcd_step etcd_put_check(struct etcd_eval *ev, const Etcdserverpb__PutRequest *r, int64_t rev,
                               struct etcd_status *why);
 
-/* exec.c: what changes the state. p may be NULL: no answer is wanted. BNS_E_NOMEM. */
+/* exec.c: what changes the state. p may be NULL: no answer is wanted. BNS_E_NOMEM. BNS_E_AGAIN:
+ * the turn of the loop is over, call again in the next one (apply_turns.c). */
 struct etcd_exec {
     struct etcd_kv *kv;
     struct etcd_eval *ev;
     struct etcd_pending *p;
-    int64_t begin;    /* the revision before */
-    uint32_t changes; /* rows so far: the next sub revision */
+    int64_t begin;     /* the revision before */
+    uint32_t changes;  /* rows so far: the next sub revision */
+    uint32_t told;     /* of them, those that the watches know of: in former turns */
+    uint64_t digest;   /* kv->now's when it is over */
+    size_t step, done; /* operations: walked over in this turn; finished */
+    bool in_delete;    /* a delete goes on at `cursor` */
+    struct bns_buf cursor;
+    size_t part;
+    int64_t deleted;
 };
 BNS_MUST_CHECK int etcd_exec_put(struct etcd_exec *x, const Etcdserverpb__PutRequest *r,
                                  bool nested);
@@ -136,7 +145,6 @@ BNS_MUST_CHECK int etcd_exec_txn(struct etcd_exec *x, const Etcdserverpb__TxnReq
                                  bool nested);
 /* The history so far as one number: equal on members that applied the same rows in order. */
 uint64_t etcd_digest_row(uint64_t digest, const struct etcd_row *r);
-void etcd_exec_end(struct etcd_exec *x); /* what was changed is one revision */
 /* Deletes a key that is alive and on a lease. */
 BNS_MUST_CHECK int etcd_exec_bury(struct etcd_exec *x, struct bns_slice key);
 
@@ -160,6 +168,13 @@ struct etcd_apply {
     struct etcd_eval eval;
     struct bns_arena arena; /* of the entry at pos, while it is unpacked */
     Etcdserverpb__InternalRaftRequest *req;
+    /* apply_turns.c */
+    uint32_t room; /* keys that this turn of the loop may still change or look at */
+    bool open;     /* the entry at pos has begun in a former turn */
+    struct etcd_exec x;
+    struct etcd_pending *p; /* its answer */
+    struct bns_task task;
+    bool posted;
 };
 
 struct etcd_compaction {
@@ -208,6 +223,13 @@ struct etcd_leases {
     struct bns_hist *m_ttl;
 };
 
+struct etcd_looks {          /* lease_look.c */
+    struct bns_list waiting; /* struct etcd_lease_look */
+    struct bns_task task;
+    bool posted;
+    bool due; /* the first one goes before the next entry */
+};
+
 struct etcd_watch_hub;
 
 struct etcd_kv {
@@ -218,6 +240,7 @@ struct etcd_kv {
     struct etcd_cache cache;
     struct etcd_watch_hub *watch;
     uint64_t quota_bytes, queue_bytes, read_bytes;
+    uint32_t turn_keys;
     bool dead, stopping;
     char fatal_text[96];
 
@@ -242,6 +265,7 @@ struct etcd_kv {
     uint64_t reading_bytes;
     struct bns_list reads;    /* requests that wait for bounds or for an install */
     struct bns_list physical; /* answers that wait for the compaction to end */
+    struct etcd_looks looks;
     bool pumping;
     struct etcd_compaction compact;
     struct etcd_defrag defrag;
@@ -306,6 +330,12 @@ BNS_MUST_CHECK int etcd_lease_apply(struct etcd_kv *kv, const struct bns_raft_en
 /* An entry of this term is applied. */
 void etcd_lease_applied(struct etcd_kv *kv, uint64_t term);
 
+/* lease_look.c */
+void etcd_looks_init(struct etcd_kv *kv);
+bool etcd_look_first(struct etcd_kv *kv); /* applies wait: etcd_apply_step() will be called */
+void etcd_look_entry_over(struct etcd_kv *kv);
+void etcd_looks_end(struct etcd_kv *kv); /* tells NOTLEADER */
+
 /* lease_mark_kv.c */
 void etcd_lease_marks_init(struct etcd_kv *kv);
 void etcd_lease_marks_arm(struct etcd_kv *kv); /* when something is due, or no more */
@@ -321,6 +351,16 @@ void etcd_apply_step(struct etcd_kv *kv);
 void etcd_sm_apply(void *sm, const struct bns_raft_entry *e, size_t n, bns_sm_done *done,
                    void *arg);
 
+/* apply_turns.c */
+void etcd_turns_init(struct etcd_kv *kv);
+void etcd_turns_free(struct etcd_kv *kv);
+bool etcd_turn_begins(struct etcd_kv *kv); /* false: not now, it will begin by itself */
+void etcd_exec_begin(struct etcd_kv *kv, struct etcd_pending *p);
+void etcd_exec_pause(struct etcd_exec *x); /* BNS_E_AGAIN came up */
+void etcd_exec_end(struct etcd_exec *x);   /* what was changed is one revision */
+/* The revision that watches may be told of next: one more than kv->now's while an entry is open. */
+int64_t etcd_open_revision(const struct etcd_kv *kv);
+
 /* compact.c */
 struct etcd_status etcd_compact_apply(struct etcd_kv *kv, int64_t at);
 void etcd_compact_kick(struct etcd_kv *kv);   /* goes on when nothing stands in the way */
@@ -333,6 +373,8 @@ void etcd_defrag_init(struct etcd_kv *kv);
 BNS_MUST_CHECK int etcd_watch_hub_new(struct etcd_kv *kv);
 void etcd_watch_hub_free(struct etcd_kv *kv);
 void etcd_watch_notify(struct etcd_kv *kv, uint32_t changes); /* the last rows are a revision */
+void etcd_watch_open_rows(struct etcd_kv *kv, uint32_t rows); /* ... are a part of the next one */
+void etcd_watch_open_ends(struct etcd_kv *kv);                /* which is complete now */
 void etcd_watch_installed(struct etcd_kv *kv);
 bool etcd_watch_reading(const struct etcd_kv *kv); /* the store is being asked */
 bool etcd_watch_posted(const struct etcd_kv *kv);  /* a task of it is to run */

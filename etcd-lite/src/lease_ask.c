@@ -104,21 +104,46 @@ static void on_revoked(struct etcd_lease_wait *w, int code)
         later(a);
 }
 
+static void wait_here(struct etcd_ask *a)
+{
+    struct etcd_server *s = a->s;
+
+    a->waiting = true;
+    bns_list_push(&s->lease.waiting, &a->node);
+    if (s->lease.timer.node.pos == 0)
+        tick_soon(s, RETRY_NS);
+}
+
+static void on_looked(struct etcd_lease_look *l, int code)
+{
+    struct etcd_ask *a = BNS_CONTAINER(l, struct etcd_ask, looking);
+
+    a->waiting = false;
+    bns_list_del(&a->node);
+    if (code == BNS_E_NOTLEADER) {
+        bns_buf_clear(&a->body); /* a part of it may be there */
+        later(a);
+    } else {
+        finish(a, code);
+    }
+}
+
 static void answer_here(struct etcd_ask *a)
 {
     struct etcd_server *s = a->s;
     int rv;
 
     a->wait.fn = on_revoked;
-    if (a->look)
-        rv = etcd_kv_lease_look(s->kv, a->id, a->keys, &a->body);
-    else
-        rv = etcd_kv_lease_renew(s->kv, a->id, &a->wait, &a->ttl);
+    if (a->look) {
+        a->looking = (struct etcd_lease_look){
+            .id = a->id, .keys = a->keys, .out = &a->body, .fn = on_looked};
+        wait_here(a); /* before: it may be answered, and gone, inside */
+        etcd_kv_lease_look(s->kv, &a->looking);
+        return;
+    }
+    rv = etcd_kv_lease_renew(s->kv, a->id, &a->wait, &a->ttl);
     if (rv == BNS_E_AGAIN) {
-        a->waiting = true;
-        bns_list_push(&s->lease.waiting, &a->node);
-        if (s->lease.timer.node.pos == 0)
-            tick_soon(s, RETRY_NS);
+        wait_here(a);
     } else if (rv == BNS_E_NOTLEADER) {
         later(a);
     } else {
@@ -188,7 +213,7 @@ static void try_now(struct etcd_ask *a)
         a->read.fn = on_confirmed;
         a->reading = true;
         bns_list_init(&a->read.node);
-        bns_raft_node_read(s->node, &a->read, a->deadline_ns);
+        bns_raft_node_read_urgent(s->node, &a->read, a->deadline_ns);
     } else if (a->from != NULL || s->leader == 0 || send_on(a, s->leader) != BNS_OK) {
         later(a);
     }
@@ -217,7 +242,9 @@ void etcd_ask(struct etcd_server *s, struct etcd_ask *a)
 
 static void unwait(struct etcd_ask *a)
 {
-    if (a->waiting)
+    if (a->waiting && a->look)
+        etcd_kv_lease_unlook(a->s->kv, &a->looking);
+    else if (a->waiting)
         etcd_lessor_unwait(&a->wait);
     a->waiting = false;
 }

@@ -25,6 +25,7 @@ struct etcd_ask {
     uint64_t deadline_ns;
     struct bns_raft_read read;
     struct etcd_lease_wait wait;
+    struct etcd_lease_look looking;
     int64_t ttl;         /* the answer to a renewal */
     struct bns_buf body; /* the answer to a look: LeaseTimeToLiveResponse without its header */
     /* BNS_OK; BNS_E_NOTFOUND: no such lease; BNS_E_NOTLEADER, TIMEOUT, SHUTDOWN, BUSY, NOMEM. The
@@ -35,7 +36,7 @@ struct etcd_ask {
 
 struct etcd_lease_service {
     struct bns_list retry;   /* struct etcd_ask: no leader to ask just now */
-    struct bns_list waiting; /* struct etcd_ask: the lease is being revoked */
+    struct bns_list waiting; /* struct etcd_ask: the store will tell */
     struct bns_list streams; /* KeepAlive calls */
     struct bns_timer timer;
     size_t asks;

@@ -84,6 +84,22 @@ const struct etcd_lease_key *etcd_lease_keys_seek(const struct etcd_lease_key *r
     return best;
 }
 
+const struct etcd_lease_key *etcd_lease_keys_after(const struct etcd_lease_key *root,
+                                                   const struct etcd_lease_key *k)
+{
+    const struct etcd_lease_key *best = NULL;
+
+    while (root != NULL) {
+        if (k != NULL && bns_slice_cmp(root->key, k->key) <= 0) {
+            root = root->right;
+        } else {
+            best = root;
+            root = root->left;
+        }
+    }
+    return best;
+}
+
 /* The last of those below `before`, or of all when it is NULL. */
 static const struct etcd_lease_key *last_below(const struct etcd_lease_key *root,
                                                const struct etcd_lease_key *before)

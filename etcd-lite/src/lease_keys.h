@@ -24,5 +24,8 @@ void etcd_lease_keys_del(struct etcd_lease_key **root, struct etcd_lease_key *k)
 /* The first that is not below `from`; NULL: none. */
 const struct etcd_lease_key *etcd_lease_keys_seek(const struct etcd_lease_key *root,
                                                   struct bns_slice from);
+/* The first of those above `k`, of all when k is NULL. NULL: none. */
+const struct etcd_lease_key *etcd_lease_keys_after(const struct etcd_lease_key *root,
+                                                   const struct etcd_lease_key *k);
 
 #endif

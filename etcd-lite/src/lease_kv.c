@@ -2,7 +2,8 @@
  *
  * Grant and revoke are entries; they change the lessor (lease.c) at once and queue a row for the
  * table `lease`, which goes to SQLite in the same transaction as the rows of keys and the applied
- * index. A revocation deletes the lease's keys, in ascending order, in one revision. Which key
+ * index. A revocation deletes the lease's keys, in ascending order, in one revision; when they are
+ * many, in several turns of the loop (apply_turns.c). Which key
  * hangs on which lease is not stored: the KeyValue says it, and a start or an installed snapshot
  * finds it while the index is built.
  *
@@ -19,6 +20,7 @@
 #include "base/varint.h"
 #include "codec/pb.h"
 #include "kv_impl.h"
+#include "lease_keys.h"
 
 #define REVOKES_MAX 500u /* etcd: half of 1,000 a second */
 #define TURN_NS (500 * BNS_MS)
@@ -218,24 +220,21 @@ int etcd_lease_attach(struct etcd_kv *kv, struct bns_slice key, int64_t lease)
 
 static int delete_keys(struct etcd_kv *kv, const struct etcd_lease *e)
 {
-    struct etcd_exec x = {.kv = kv, .ev = &kv->apply.eval, .begin = kv->now.revision};
-    size_t n = e->keys_count;
-    struct bns_slice *keys;
+    struct etcd_exec *x = &kv->apply.x;
+    const struct etcd_lease_key *k;
     int rv = BNS_OK;
 
-    if (n == 0)
-        return BNS_OK;
-    keys = bns_alloc_array(kv->alloc, n, sizeof *keys);
-    if (keys == NULL)
-        return BNS_E_NOMEM;
-    etcd_lease_keys(e, keys);
-    for (size_t i = 0; i < n && rv == BNS_OK; i++)
-        rv = etcd_exec_bury(&x, keys[i]);
-    bns_free(kv->alloc, keys);
-    bns_counter_add(kv->m_delete, n);
-    if (rv == BNS_OK)
-        etcd_exec_end(&x);
-    return rv;
+    if (!kv->apply.open)
+        etcd_exec_begin(kv, NULL);
+    while (rv == BNS_OK && (k = etcd_lease_keys_after(e->keys, NULL)) != NULL)
+        rv = etcd_exec_bury(x, k->key);
+    if (rv == BNS_E_AGAIN)
+        etcd_exec_pause(x);
+    if (rv != BNS_OK)
+        return rv;
+    bns_counter_add(kv->m_delete, x->changes);
+    etcd_exec_end(x);
+    return BNS_OK;
 }
 
 static int revoke(struct etcd_kv *kv, uint64_t term, const Etcdserverpb__InternalRaftRequest *r,
@@ -249,6 +248,7 @@ static int revoke(struct etcd_kv *kv, uint64_t term, const Etcdserverpb__Interna
     if (e != NULL && r->granted_index != 0 && r->granted_index != e->index)
         e = NULL; /* decided about a former lease of this id */
     if (e == NULL) {
+        BNS_ASSERT(!kv->apply.open); /* nothing else is applied meanwhile */
         *why = etcd_no_lease;
         return BNS_OK;
     }
@@ -315,6 +315,7 @@ void etcd_leases_init(struct etcd_kv *kv)
 
 void etcd_leases_stop(struct etcd_kv *kv)
 {
+    etcd_looks_end(kv);
     etcd_lessor_demote(&kv->leases.lessor);
     arm(kv);
     etcd_lease_marks_arm(kv);
@@ -322,6 +323,7 @@ void etcd_leases_stop(struct etcd_kv *kv)
 
 void etcd_leases_clear(struct etcd_kv *kv)
 {
+    etcd_looks_end(kv);
     etcd_lessor_clear(&kv->leases.lessor);
     kv->leases.armed_ns = BNS_NEVER;
     kv->leases.mark_armed_ns = BNS_NEVER;
@@ -385,42 +387,6 @@ int etcd_kv_lease_renew(struct etcd_kv *kv, int64_t id, struct etcd_lease_wait *
     bns_counter_add(kv->leases.m_renewed, 1);
     *ttl = e->ttl;
     return BNS_OK; /* the timer may fire for the old due time: it then finds nothing due */
-}
-
-static int put_keys(struct etcd_kv *kv, const struct etcd_lease *e, struct bns_buf *out)
-{
-    struct bns_slice *keys;
-    int rv = BNS_OK;
-
-    if (e->keys_count == 0)
-        return BNS_OK;
-    keys = bns_alloc_array(kv->alloc, e->keys_count, sizeof *keys);
-    if (keys == NULL)
-        return BNS_E_NOMEM;
-    etcd_lease_keys(e, keys);
-    for (size_t i = 0; i < e->keys_count && rv == BNS_OK; i++)
-        rv = bns_pb_put_bytes_always(out, 5, keys[i]);
-    bns_free(kv->alloc, keys);
-    return rv;
-}
-
-int etcd_kv_lease_look(struct etcd_kv *kv, int64_t id, bool keys, struct bns_buf *out)
-{
-    const struct etcd_lease *e = etcd_lessor_find(&kv->leases.lessor, id);
-    int rv;
-
-    if (!kv->leases.lessor.primary)
-        return BNS_E_NOTLEADER;
-    if (e == NULL)
-        return BNS_E_NOTFOUND;
-    rv = bns_pb_put_i64(out, 2, id);
-    if (rv == BNS_OK)
-        rv = bns_pb_put_i64(out, 3, etcd_lease_remaining(e, bns_now_ns(kv->env)));
-    if (rv == BNS_OK)
-        rv = bns_pb_put_i64(out, 4, e->ttl);
-    if (rv == BNS_OK && keys)
-        rv = put_keys(kv, e, out);
-    return rv;
 }
 
 static int list_order(const void *a, const void *b)

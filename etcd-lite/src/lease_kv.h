@@ -42,9 +42,21 @@ void etcd_kv_lease_hand_over(struct etcd_kv *kv);
  * give up). */
 BNS_MUST_CHECK int etcd_kv_lease_renew(struct etcd_kv *kv, int64_t id, struct etcd_lease_wait *w,
                                        int64_t *ttl);
-/* Appends LeaseTimeToLiveResponse without its header. BNS_E_NOTFOUND, NOTLEADER, NOMEM, TOOBIG. */
-BNS_MUST_CHECK int etcd_kv_lease_look(struct etcd_kv *kv, int64_t id, bool keys,
-                                      struct bns_buf *out);
+/* TimeToLive. The keys of a lease are looked at in turns of the loop when they are many, and are
+ * those of one revision: applies wait meanwhile, and this waits for an entry that is open. */
+struct etcd_lease_look {
+    int64_t id;
+    bool keys;
+    struct bns_buf *out; /* gets LeaseTimeToLiveResponse without its header */
+    /* Once, perhaps inside etcd_kv_lease_look(): BNS_OK, BNS_E_NOTFOUND, NOTLEADER, NOMEM, TOOBIG.
+     */
+    void (*fn)(struct etcd_lease_look *l, int code);
+    struct bns_list node; /* the rest is the store's */
+    const struct etcd_lease_key *at;
+    bool begun;
+};
+void etcd_kv_lease_look(struct etcd_kv *kv, struct etcd_lease_look *l);
+void etcd_kv_lease_unlook(struct etcd_kv *kv, struct etcd_lease_look *l); /* fn will not run */
 /* Appends LeaseLeasesResponse without its header: first the lease that ends first where the clock
  * runs, else by id. BNS_E_NOMEM, TOOBIG. */
 BNS_MUST_CHECK int etcd_kv_lease_list(struct etcd_kv *kv, struct bns_buf *out);

@@ -45,6 +45,7 @@ struct etcd_options {
     /* Of the log. Not flags: the simulator has small disks and short runs. */
     uint32_t segment_bytes;
     uint64_t reserve_bytes, trailing_entries;
+    uint32_t turn_keys; /* of etcd_kv_config; likewise */
     struct etcd_secure_options secure;
     struct etcd_more more;
 

@@ -277,6 +277,18 @@ int etcd_store_checkpoint(struct etcd_store *s, struct bns_err *err)
     return rc == SQLITE_OK ? BNS_OK : bns_sqlite_err(s->db, rc, "checkpoint", err);
 }
 
+/* Rows above the revision are of an entry that did not end (apply_turns.c). */
+static int drop_unfinished(struct etcd_store *s, struct bns_err *err)
+{
+    char sql[64];
+
+    if (BNS_MUTANT(s->env, ETCD_MUTANT_HALF_KEPT))
+        return BNS_OK;
+    (void)snprintf(sql, sizeof sql, "DELETE FROM rev WHERE main > %lld", /* fits */
+                   (long long)s->meta.revision);
+    return etcd_store_exec(s->db, sql, err);
+}
+
 int etcd_store_attach(struct etcd_store *s, const char *name, struct bns_err *err)
 {
     sqlite3_stmt *st = NULL;
@@ -288,6 +300,8 @@ int etcd_store_attach(struct etcd_store *s, const char *name, struct bns_err *er
         rv = create_schema(s->db, err);
     if (rv == BNS_OK)
         rv = etcd_store_meta_read(s->db, &s->meta, err);
+    if (rv == BNS_OK)
+        rv = drop_unfinished(s, err);
     if (rv == BNS_OK)
         rv = prepare_all(s, err);
     if (rv == BNS_OK)

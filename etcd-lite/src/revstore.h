@@ -31,6 +31,7 @@ struct etcd_store;
 #define ETCD_MUTANT_APPLY_TWICE 26   /* a restart applies the last entry once more */
 #define ETCD_MUTANT_INDEX_APART 27   /* the applied index is not stored with the rows */
 #define ETCD_MUTANT_APPLY_SKIPPED 29 /* what finds no room on the disk is left out */
+#define ETCD_MUTANT_HALF_KEPT 120    /* rows of an entry that did not end stay in the file */
 struct etcd_backup;                  /* an outgoing snapshot being written or read */
 
 /* WRITE, DELETE, READ, SCAN. READ fills kv where it is NULL; a row that is not there stays NULL. */

@@ -56,7 +56,7 @@ static int propose_revoke(void *arg, struct bns_rcbuf *entry)
 {
     struct etcd_server *s = arg;
 
-    return s->node == NULL ? BNS_E_SHUTDOWN : bns_raft_node_propose(s->node, entry);
+    return s->node == NULL ? BNS_E_SHUTDOWN : bns_raft_node_propose_urgent(s->node, entry);
 }
 
 /* Whose the directory is: as it says, or as the flags do, or as whom the cluster awaits us. With
@@ -82,7 +82,9 @@ static int who(struct etcd_server *s, const struct etcd_identity *joins, struct 
 static int open_store(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
-    struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes, .read_bytes = READ_BYTES};
+    struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes,
+                                .read_bytes = READ_BYTES,
+                                .turn_keys = o->turn_keys};
     char dir[BNS_PATH_MAX];
     int rv = subdir(s->env, o->data_dir, "kv", dir, err);
     kc.dir = dir;

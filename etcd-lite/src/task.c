@@ -327,7 +327,8 @@ void etcd_task_propose(struct etcd_task *t, enum etcd_op kind, struct bns_slice 
     rv = entry == NULL ? BNS_E_NOMEM : etcd_kv_wait(s->kv, &t->wait);
     if (rv == BNS_OK) {
         t->waiting = true;
-        rv = bns_raft_node_propose(s->node, entry);
+        rv = kind == ETCD_OP_LEASE_REVOKE ? bns_raft_node_propose_urgent(s->node, entry)
+                                          : bns_raft_node_propose(s->node, entry);
     }
     bns_rcbuf_put(entry);
     if (rv == BNS_OK) {

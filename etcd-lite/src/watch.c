@@ -65,6 +65,8 @@ int etcd_watch_hub_new(struct etcd_kv *kv)
     bns_list_init(&h->failing);
     bns_list_init(&h->queue);
     bns_list_init(&h->stalled);
+    bns_list_init(&h->held);
+    bns_list_init(&h->closed);
     bns_list_init(&h->flying);
     bns_list_init(&h->due);
     h->pump.fn = etcd_watch_pump;
@@ -83,6 +85,7 @@ void etcd_watch_hub_free(struct etcd_kv *kv)
         return;
     BNS_ASSERT(bns_list_empty(&h->streams));
     BNS_ASSERT(h->flying_count == 0 || kv->dead);
+    etcd_watch_reap(h, SIZE_MAX);
     etcd_recent_free(&h->recent, kv->alloc);
     bns_hmap_free(&h->numbered);
     etcd_watch_index_free(&h->index);
@@ -301,7 +304,7 @@ static void on_progress(void *arg)
         bns_list_del(&w->due);
         w->due_ns = now + h->cfg.progress_ns;
         bns_list_push(&h->due, &w->due);
-        if (!w->told && is_level(w) && !etcd_watch_blocked(w->stream))
+        if (!w->told && !w->stream->failed && is_level(w) && !etcd_watch_blocked(w->stream))
             (void)etcd_watch_send_note(w->stream, &note); /* as above */
         w->told = false;
     }
@@ -352,11 +355,34 @@ int etcd_watch_open(struct etcd_kv *kv, const struct etcd_watch_out *out, void *
     return BNS_OK;
 }
 
-static void drop_all(struct etcd_watch_stream *s)
+/* At most this many. */
+static size_t drop_some(struct etcd_watch_stream *s, size_t count)
 {
-    while (!bns_list_empty(&s->all))
+    size_t n = 0;
+
+    for (; n < count && !bns_list_empty(&s->all); n++)
         drop(BNS_CONTAINER(s->all.next, struct etcd_watch, all));
-    bns_list_del(&s->asked);
+    return n;
+}
+
+static void stream_free(struct etcd_watch_stream *s)
+{
+    bns_list_del(&s->node);
+    bns_hmap_free(&s->watches);
+    bns_free(s->hub->kv->alloc, s);
+}
+
+/* Streams that were closed with very many watches. */
+void etcd_watch_reap(struct etcd_watch_hub *h, size_t count)
+{
+    size_t n = 0;
+
+    while (n < count && !bns_list_empty(&h->closed)) {
+        struct etcd_watch_stream *s = BNS_CONTAINER(h->closed.next, struct etcd_watch_stream, node);
+        n += drop_some(s, count - n);
+        if (bns_list_empty(&s->all))
+            stream_free(s);
+    }
 }
 
 void etcd_watch_close(struct etcd_watch_stream *s)
@@ -366,14 +392,22 @@ void etcd_watch_close(struct etcd_watch_stream *s)
     if (s == NULL)
         return;
     BNS_ASSERT(!h->pumping);
-    drop_all(s);
+    bns_list_del(&s->asked);
     bns_list_del(&s->failing);
-    bns_list_del(&s->node);
     bns_hmap_del(&h->numbered, &s->by_number);
-    bns_hmap_free(&s->watches);
     h->queued -= s->queued;
     h->streams_count--;
-    bns_free(h->kv->alloc, s);
+    (void)drop_some(s, h->kv->stopping ? SIZE_MAX : ETCD_WATCH_TURN_DROPS); /* all, as a rule */
+    if (bns_list_empty(&s->all)) {
+        stream_free(s);
+        return;
+    }
+    s->failed = true; /* nothing is sent any more; the rest goes in later turns */
+    s->out = NULL;
+    s->queued = 0;
+    bns_list_del(&s->node);
+    bns_list_push(&h->closed, &s->node);
+    etcd_watch_kick(h);
 }
 
 /* The transport is told at the end of the turn's work: it may close the stream at once. */
@@ -392,7 +426,8 @@ void etcd_watch_fail_all(struct etcd_watch_hub *h)
     while (!bns_list_empty(&h->failing)) {
         struct etcd_watch_stream *s =
             BNS_CONTAINER(bns_list_pop(&h->failing), struct etcd_watch_stream, failing);
-        drop_all(s);
+        bns_list_del(&s->asked);
+        (void)drop_some(s, ETCD_WATCH_TURN_DROPS); /* the rest when it is closed */
         s->out->fail(s->arg, s->fail_status, s->fail_text);
     }
 }
@@ -521,6 +556,8 @@ static void create(struct etcd_watch_stream *s, const Etcdserverpb__WatchCreateR
     note.id = w->id;
     w->next = r->start_revision > 0 ? r->start_revision : now + 1;
     w->newest = w->next <= now ? now : w->next - 1;
+    if (w->next == now + 1)
+        w->newest = etcd_open_revision(h->kv); /* of it some rows have been told already */
     set_future(w, r->start_revision > now);
     if (!etcd_watch_send_note(s, &note))
         return;
@@ -592,29 +629,60 @@ static void tell_target(void *arg, struct etcd_watch_target *t)
     }
 }
 
+/* The newest of kv->rows, of revision `main`. */
+static void tell_rows(struct etcd_kv *kv, uint32_t count, int64_t main, bool recent)
+{
+    struct etcd_watch_hub *h = kv->watch;
+    const struct etcd_row *rows = kv->rows + (kv->rows_count - count);
+
+    BNS_ASSERT(kv->rows_count >= count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct row_told x = {.hub = h, .main = main};
+        struct etcd_kvview v;
+
+        BNS_ASSERT(rows[i].main == main);
+        if (etcd_kvbytes_parse(bns_rcbuf_slice(rows[i].kv), &v) != BNS_OK)
+            BNS_ASSERT(false); /* we have just made them */
+        x.dead = v.mod == 0;
+        if (recent)
+            etcd_recent_add(&h->recent, &rows[i]);
+        etcd_watch_index_find(&h->index, v.key, tell_target, &x);
+    }
+}
+
 void etcd_watch_notify(struct etcd_kv *kv, uint32_t changes)
 {
     struct etcd_watch_hub *h = kv->watch;
-    const struct etcd_row *rows = kv->rows + (kv->rows_count - changes);
 
-    BNS_ASSERT(kv->rows_count >= changes);
     h->revision = kv->now.revision;
     etcd_kv_reached(kv);
     if (h->watches == 0)
         return;
-    for (uint32_t i = 0; i < changes; i++) {
-        struct row_told x = {.hub = h, .main = rows[i].main};
-        struct etcd_kvview v;
-
-        BNS_ASSERT(rows[i].main == kv->now.revision);
-        if (etcd_kvbytes_parse(bns_rcbuf_slice(rows[i].kv), &v) != BNS_OK)
-            BNS_ASSERT(false); /* we have just made them */
-        x.dead = v.mod == 0;
-        etcd_recent_add(&h->recent, &rows[i]);
-        etcd_watch_index_find(&h->index, v.key, tell_target, &x);
-    }
+    tell_rows(kv, changes, h->revision, true);
     if (!bns_list_empty(&h->queue) || !bns_list_empty(&h->asked))
         etcd_watch_kick(h);
+}
+
+void etcd_watch_open_rows(struct etcd_kv *kv, uint32_t rows)
+{
+    struct etcd_watch_hub *h = kv->watch;
+
+    if (h->watches > 0)
+        tell_rows(kv, rows, h->revision + 1, false);
+}
+
+void etcd_watch_open_ends(struct etcd_kv *kv)
+{
+    struct etcd_watch_hub *h = kv->watch;
+
+    h->revision = kv->now.revision;
+    etcd_kv_reached(kv);
+    if (h->watches == 0)
+        return;
+    if (etcd_recent_begin(&h->recent, kv->alloc, h->revision + 1) != BNS_OK)
+        BNS_ASSERT(false); /* the ring is there since the first watch */
+    bns_list_splice(&h->queue, &h->held);
+    etcd_watch_kick(h);
 }
 
 /* The store is another one: whatever lies between our revision and its is history to be read. */

@@ -68,7 +68,7 @@ struct etcd_watch {
     struct bns_hnode by_id;    /* stream->watches */
     struct bns_list all;       /* stream->all */
     struct bns_list of_target; /* target->watches or ->waiting */
-    struct bns_list work;      /* hub->queue, hub->stalled, stream->blocked, batch->watches */
+    struct bns_list work;      /* hub->queue, ->stalled, ->held, stream->blocked, batch->watches */
     struct bns_list due;       /* hub->due */
     struct etcd_watch_stream *stream;
     struct etcd_watch_target *target; /* NULL: it was told that it is compacted */
@@ -135,6 +135,7 @@ struct etcd_watch_batch {
 #define ETCD_WATCH_FLYING_MAX 4u
 /* Watches served, quarter KiB sent, and rows looked at, before other things get a turn. */
 #define ETCD_WATCH_TURN_WORK 20000u
+#define ETCD_WATCH_TURN_DROPS 4096u /* watches of streams that are closed */
 
 struct etcd_watch_hub {
     struct etcd_kv *kv;
@@ -147,6 +148,8 @@ struct etcd_watch_hub {
     uint64_t number_last;
     struct bns_list queue;   /* watches to be served */
     struct bns_list stalled; /* watches that wait for a batch to land, or for memory */
+    struct bns_list held;    /* watches whose next revision is not complete (apply_turns.c) */
+    struct bns_list closed;  /* streams whose watches go, some a turn */
     struct bns_list flying;  /* batches that the store is asked for */
     size_t flying_count;
     struct etcd_watch_batch *last; /* the newest one at hand, while the pump runs */
@@ -172,7 +175,8 @@ void etcd_watch_end_events(struct etcd_watch *w); /* compacted: the id is all th
 void etcd_watch_fail(struct etcd_watch_stream *s, int status, const char *text);
 void etcd_watch_kick(struct etcd_watch_hub *h); /* the pump runs in the next turn */
 void etcd_watch_answer_asked(struct etcd_watch_hub *h);
-void etcd_watch_fail_all(struct etcd_watch_hub *h); /* tells the transports */
+void etcd_watch_reap(struct etcd_watch_hub *h, size_t count); /* closed ones: so many watches */
+void etcd_watch_fail_all(struct etcd_watch_hub *h);           /* tells the transports */
 
 /* watch_sync.c */
 void etcd_watch_pump(struct bns_task *t);

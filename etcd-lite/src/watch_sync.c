@@ -129,7 +129,7 @@ static void gather_key(struct etcd_watch_batch *b)
         else
             hi = mid;
     }
-    for (; k != NULL && lo < k->count; lo++) {
+    for (; k != NULL && lo < k->count && k->revs[lo].main <= b->upto; lo++) {
         const struct etcd_rev *r = &k->revs[lo];
         const struct etcd_watch_event e = {
             .main = r->main, .sub = r->sub, .dead = etcd_rev_dead(r)};
@@ -291,6 +291,10 @@ static void serve(struct etcd_watch_hub *h, struct etcd_watch *w)
 
     if (s->failed || !w->behind)
         return;
+    if (w->next > h->revision) {
+        bns_list_push(&h->held, &w->work);
+        return;
+    }
     if (etcd_watch_blocked(s)) {
         bns_list_push(&s->blocked, &w->work);
         return;
@@ -341,6 +345,7 @@ void etcd_watch_pump(struct bns_task *t)
     }
     if (kv->dead || kv->stopping || kv->install.active)
         return; /* after an installation it is started again */
+    etcd_watch_reap(h, ETCD_WATCH_TURN_DROPS);
     h->pumping = true;
     while (h->work < ETCD_WATCH_TURN_WORK && !kv->dead && (n = next_one(h)) != NULL) {
         h->work++;
@@ -353,6 +358,7 @@ void etcd_watch_pump(struct bns_task *t)
         return;
     etcd_watch_answer_asked(h);
     etcd_watch_fail_all(h);
-    if (!bns_list_empty(&h->queue) || h->work >= ETCD_WATCH_TURN_WORK)
+    if (!bns_list_empty(&h->queue) || !bns_list_empty(&h->closed) ||
+        h->work >= ETCD_WATCH_TURN_WORK)
         etcd_watch_kick(h); /* else whoever is left waits for a batch or for the retry */
 }

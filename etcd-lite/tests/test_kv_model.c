@@ -495,7 +495,8 @@ static void one_seed(uint64_t seed)
     static char expect[TEXT], actual[TEXT];
     static struct model m;
     struct kvw k;
-    struct etcd_kv_config cfg = {.cache_bytes = seed % 2 == 0 ? 1 : 0};
+    struct etcd_kv_config cfg = {.cache_bytes = seed % 2 == 0 ? 1 : 0,
+                                .turn_keys = (uint32_t)(seed % 3)};
     struct gen g = {&k, &m, {{0}}};
 
     memset(&m, 0, sizeof m);
