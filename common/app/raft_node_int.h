@@ -84,8 +84,9 @@ struct bns_rn_peer {
     struct bns_raft_peer_addr addr; /* id 0: the place is free */
     bool leaving;                   /* to be let go as soon as the core is done with it */
     struct bns_rpc_peer *link;
-    uint64_t up_ns;               /* since when the link is up */
-    struct bns_rn_snap_out *snap; /* a snapshot on its way to this peer */
+    uint64_t up_ns;                                   /* since when the link is up */
+    struct bns_counter *m_sent, *m_received, *m_lost; /* bytes, bytes, messages */
+    struct bns_rn_snap_out *snap;                     /* a snapshot on its way to this peer */
 };
 
 /* A planted bug (BNS_MUTANT): a read is answered before what it must see is applied. */

@@ -6,6 +6,8 @@
  */
 #include "app/raft_node_int.h"
 
+#include <stdio.h>
+
 #include "app/raft_node_snap.h"
 
 #define WAL_ENTRY_OVERHEAD 72u /* head, index, term, kind, padding: at most */
@@ -35,11 +37,21 @@ static void outmsg_free(void *arg, int code)
 static void transmit(struct bns_raft_node *n, struct bns_rn_outmsg *m)
 {
     struct bns_rn_peer *p = bns_rn_peer_find(n, m->to);
+    uint64_t bytes = 0;
 
-    if (p == NULL || p->link == NULL ||
-        bns_rpc_send(p->link, BNS_RN_METHOD_RAFT, m->slices, m->slices_count, outmsg_free, m) !=
-            BNS_OK)
+    if (p == NULL || p->link == NULL) {
         outmsg_free(m, BNS_E_DROPPED);
+        return;
+    }
+    for (size_t i = 0; i < m->slices_count; i++)
+        bytes += m->slices[i].len;
+    if (bns_rpc_send(p->link, BNS_RN_METHOD_RAFT, m->slices, m->slices_count, outmsg_free, m) ==
+        BNS_OK) {
+        bns_counter_add(p->m_sent, bytes);
+    } else {
+        bns_counter_add(p->m_lost, 1);
+        outmsg_free(m, BNS_E_DROPPED);
+    }
 }
 
 int bns_rn_send(struct bns_raft_node *n, const struct bns_raft_out *o)
@@ -134,10 +146,13 @@ static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slic
     struct bns_raft_node *n = arg;
     struct bns_raft_msg msg = {0};
     struct bns_raft_in in = {.kind = BNS_RAFT_IN_RECV, .msg = &msg};
+    struct bns_rn_peer *p;
     int rv;
 
     if (method != BNS_RN_METHOD_RAFT || n->closing)
         return;
+    p = bns_rn_peer_find(n, from);
+    bns_counter_add(p == NULL ? NULL : p->m_received, payload.len);
     rv = bns_raft_msg_decode(payload, bns_rn_alloc(n), &msg, NULL);
     if (rv != BNS_OK || msg.from != from || msg.to != n->cfg.id || msg.group != n->cfg.group)
         bns_counter_add(n->m_bad_messages, 1);
@@ -220,6 +235,23 @@ void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out)
 }
 
 /* Not ourselves, and no free place. */
+/* By member, with the labels that dashboards of etcd ask for. */
+static struct bns_hist *peer_metrics(struct bns_rn_peer *p)
+{
+    struct bns_metrics *m = p->n->env->metrics;
+    char to[40], from[40];
+
+    (void)snprintf(to, sizeof to, "To=\"%llx\"", (unsigned long long)p->addr.id);       /* fits */
+    (void)snprintf(from, sizeof from, "From=\"%llx\"", (unsigned long long)p->addr.id); /* fits */
+    p->m_sent =
+        bns_counter(m, "raft_peer_sent_bytes_total", to, "Bytes of messages sent to a member.");
+    p->m_lost = bns_counter(m, "raft_peer_sent_failures_total", to,
+                            "Messages that a member's connection did not take.");
+    p->m_received = bns_counter(m, "raft_peer_received_bytes_total", from,
+                                "Bytes of messages that a member sent.");
+    return bns_hist(m, "raft_peer_round_trip_seconds", to, "Round trips of pings to a member.");
+}
+
 int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
 {
     struct bns_raft_node *n = p->n;
@@ -240,6 +272,7 @@ int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
         return BNS_OK;
     if (p->addr.tls)
         pc.tls = n->cfg.tls;
+    pc.rtt = peer_metrics(p);
     bns_rn_identity(n, &id);
     return bns_rpc_peer_new(n->env, &id, &pc, &p->link, err);
 }

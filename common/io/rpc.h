@@ -120,6 +120,7 @@ struct bns_rpc_peer_config {
     const struct bns_endpoint *more;
     size_t more_count;
     struct bns_tls *tls;        /* borrowed for the peer's life; NULL: plain */
+    struct bns_hist *rtt;       /* observes each ping's round trip; may be NULL */
     uint32_t queue_bytes_max;   /* 0 = 16 MiB */
     void (*on_up)(void *arg);   /* HELLO done; may be NULL */
     void (*on_down)(void *arg); /* was up and is not any more; may be NULL */

@@ -261,6 +261,9 @@ static int got_frame(struct bns_rpc_conn *c, const struct bns_frame *f)
     case BNS_FRAME_PING:
         return bns_rpc_conn_send_copy(c, &pong);
     case BNS_FRAME_PONG:
+        if (c->pinged_ns != 0)
+            bns_hist_observe(c->rtt, (double)(bns_now_ns(c->env) - c->pinged_ns) / 1e9);
+        c->pinged_ns = 0;
         return BNS_OK;
     case BNS_FRAME_HELLO:
         rv = BNS_E_PROTO;
@@ -350,10 +353,12 @@ static void on_timer(void *arg)
         die(c, BNS_E_TIMEOUT, true);
         return;
     }
-    if (c->dials && c->greeted && now - c->heard_ns >= BNS_RPC_PING_NS &&
-        bns_rpc_conn_send_copy(c, &ping) != BNS_OK) {
-        die(c, BNS_E_NOMEM, true);
-        return;
+    if (c->dials && c->greeted && now - c->heard_ns >= BNS_RPC_PING_NS) {
+        c->pinged_ns = c->pinged_ns == 0 ? now : c->pinged_ns;
+        if (bns_rpc_conn_send_copy(c, &ping) != BNS_OK) {
+            die(c, BNS_E_NOMEM, true);
+            return;
+        }
     }
     bns_timer_start(c->env, &c->timer, now + BNS_RPC_PING_NS);
 }

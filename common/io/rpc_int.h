@@ -37,6 +37,8 @@ struct bns_rpc_conn {
     size_t streams_count;
     uint64_t streams_pass; /* of waking those that wait for room */
     uint64_t heard_ns;
+    uint64_t pinged_ns; /* 0: no ping is on its way */
+    struct bns_hist *rtt;
     uint64_t *warned_ns; /* the owner's, for the warning a minute */
     uint32_t queue_max;
     bool dials;

@@ -316,6 +316,7 @@ static int dial(struct bns_rpc_peer *p, struct bns_err *err)
     c->warned_ns = &p->warned_ns;
     c->queue_max = BNS_RPC_QUEUE_MAX;
     c->dials = true;
+    c->rtt = p->cfg.rtt;
     rv = bns_tls_connect(p->env, p->cfg.tls, &d, &bns_rpc_conn_events, c, &c->stream, err);
     if (rv != BNS_OK) {
         bns_free(p->env->alloc, c);

@@ -271,7 +271,7 @@ static struct body *body_new(const struct etcd_pending *p, size_t bytes)
 
 void etcd_pending_finish(struct etcd_pending *p)
 {
-    struct etcd_answer a = {.revision = p->revision, .index = p->index};
+    struct etcd_answer a = {.revision = p->revision, .index = p->index, .began_ns = p->began_ns};
     struct etcd_waiter *w = p->waiter;
     etcd_done *done = p->done;
     void *arg = p->arg;

@@ -98,7 +98,7 @@ bool etcd_kv_job_over(struct etcd_kv *kv, struct etcd_store_job *j)
 struct write {
     struct etcd_store_job job;
     struct etcd_kv *kv;
-    uint64_t bytes;
+    uint64_t bytes, began_ns;
 };
 
 static void rows_put(const struct bns_alloc *a, struct etcd_row *rows, size_t n)
@@ -114,6 +114,7 @@ static void written(struct etcd_store_job *j)
     struct etcd_kv *kv = w->kv;
     bool ok = etcd_kv_job_over(kv, j);
 
+    bns_hist_observe(kv->m_commit, (double)(bns_now_ns(kv->env) - w->began_ns) / 1e9);
     kv->queued_bytes -= w->bytes;
     rows_put(kv->alloc, j->rows, j->rows_count);
     bns_free(kv->alloc, j->leases);
@@ -134,6 +135,7 @@ void etcd_kv_flush(struct etcd_kv *kv)
         return;
     }
     w->kv = kv;
+    w->began_ns = bns_now_ns(kv->env);
     w->bytes = kv->rows_bytes;
     w->job.kind = ETCD_STORE_WRITE;
     w->job.done = written;
@@ -229,6 +231,8 @@ static void init_metrics(struct etcd_kv *kv)
     kv->m_put = bns_counter(m, "etcd_mvcc_put_total", NULL, "Puts applied by this member.");
     kv->m_delete = bns_counter(m, "etcd_mvcc_delete_total", NULL, "Deletes applied.");
     kv->m_range = bns_counter(m, "etcd_mvcc_range_total", NULL, "Ranges answered.");
+    kv->m_commit = bns_hist(m, "etcd_disk_backend_commit_duration_seconds", NULL,
+                            "The latency distributions of commit called by backend.");
     kv->m_txn = bns_counter(m, "etcd_mvcc_txn_total", NULL, "Transactions applied or answered.");
 }
 

@@ -82,6 +82,7 @@ struct etcd_answer {
     const char *text;         /* constant */
     int64_t revision;         /* for the header */
     uint64_t index;           /* a write's: Raft's, of its entry */
+    uint64_t began_ns;        /* when its reads were begun, or its entry applied; 0: refused */
     struct bns_slice *slices; /* [0] is the header's place, empty until etcd_answer_header() */
     size_t slices_count;
     size_t bytes;            /* of all slices but [0] */

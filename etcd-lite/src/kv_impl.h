@@ -60,7 +60,8 @@ struct etcd_pending {
     struct etcd_kv *kv;
     uint64_t seq;
     int64_t revision;
-    uint64_t index;             /* a write's, in the log */
+    uint64_t index; /* a write's, in the log */
+    uint64_t began_ns;
     struct etcd_waiter *waiter; /* a write's; NULL = a read, or nobody waits any more */
     etcd_done *done;            /* a read's */
     void *arg;
@@ -285,6 +286,7 @@ struct etcd_kv {
     struct bns_task drain_task;
     bool drain_posted;
     struct bns_counter *m_put, *m_delete, *m_range, *m_txn;
+    struct bns_hist *m_commit; /* from hand-over to completion: workers have no clock */
 };
 
 /* kv.c */

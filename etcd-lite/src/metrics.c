@@ -13,7 +13,7 @@ static void set(struct etcd_server *s, const char *name, const char *help, doubl
     bns_gauge_set(bns_gauge(s->env->metrics, name, NULL, help), v);
 }
 
-static double resident_bytes(void)
+static double memory_bytes(bool resident)
 {
     char text[128];
     FILE *f = fopen("/proc/self/statm", "re");
@@ -23,8 +23,9 @@ static double resident_bytes(void)
         if (fgets(text, sizeof text, f) != NULL) {
             char *space = NULL;
 
-            (void)strtoull(text, &space, 10); /* the first number is the virtual size */
-            pages = strtoull(space, NULL, 10);
+            pages = strtoull(text, &space, 10); /* the first number is the virtual size */
+            if (resident)
+                pages = strtoull(space, NULL, 10);
         }
         (void)fclose(f); /* only read */
     }
@@ -44,12 +45,25 @@ static double open_files(void)
     return count;
 }
 
+static double limit_of(unsigned resource)
+{
+    struct rlimit r;
+
+    return getrlimit(resource, &r) == 0 && r.rlim_cur != RLIM_INFINITY ? (double)r.rlim_cur : -1;
+}
+
 static void refresh_process(struct etcd_server *s)
 {
     struct rusage ru = {0};
+    double files = open_files();
 
-    set(s, "process_resident_memory_bytes", "Resident memory.", resident_bytes());
-    set(s, "process_open_fds", "Open file descriptors.", open_files());
+    set(s, "process_resident_memory_bytes", "Resident memory.", memory_bytes(true));
+    set(s, "process_virtual_memory_bytes", "Virtual memory.", memory_bytes(false));
+    set(s, "process_virtual_memory_max_bytes", "Its limit; -1: none.", limit_of(RLIMIT_AS));
+    set(s, "process_open_fds", "Open file descriptors.", files);
+    set(s, "process_max_fds", "Their limit.", limit_of(RLIMIT_NOFILE));
+    set(s, "os_fd_used", "The number of used file descriptors.", files);
+    set(s, "os_fd_limit", "The file descriptor limit.", limit_of(RLIMIT_NOFILE));
     if (getrusage(RUSAGE_SELF, &ru) == 0)
         set(s, "process_cpu_seconds_total", "CPU time of user and system.",
             (double)ru.ru_utime.tv_sec + (double)ru.ru_stime.tv_sec +
@@ -66,7 +80,7 @@ static void refresh(void *arg)
     set(s, "etcd_server_has_leader", "Whether or not a leader exists.", st.leader != 0);
     set(s, "etcd_server_is_leader", "Whether or not this member is a leader.",
         st.role == BNS_RAFT_LEADER);
-    set(s, "etcd_server_is_learner", "Whether or not this member is a learner.", 0);
+    set(s, "etcd_server_is_learner", "Whether or not this member is a learner.", st.learner);
     set(s, "etcd_server_proposals_committed_total", "Consensus proposals committed.",
         (double)st.commit);
     set(s, "etcd_server_proposals_applied_total", "Consensus proposals applied.",
@@ -109,6 +123,16 @@ static int alias_all(struct bns_metrics *m)
          "The total number of failed proposals seen."},
         {"etcd_disk_wal_fsync_duration_seconds", "wal_fsync_seconds",
          "The latency distributions of fsync called by WAL."},
+        {"etcd_disk_wal_write_bytes_total", "wal_bytes_total",
+         "Total number of bytes written in WAL."},
+        {"etcd_network_peer_sent_bytes_total", "raft_peer_sent_bytes_total",
+         "The total number of bytes sent to peers."},
+        {"etcd_network_peer_received_bytes_total", "raft_peer_received_bytes_total",
+         "The total number of bytes received from peers."},
+        {"etcd_network_peer_sent_failures_total", "raft_peer_sent_failures_total",
+         "The total number of send failures to peers."},
+        {"etcd_network_peer_round_trip_time_seconds", "raft_peer_round_trip_seconds",
+         "Round-Trip-Time histogram between peers."},
         {"etcd_network_client_grpc_sent_bytes_total", "bns_h2_sent_bytes_total",
          "The total number of bytes sent to grpc clients."},
         {"etcd_network_client_grpc_received_bytes_total", "bns_h2_received_bytes_total",
@@ -126,6 +150,90 @@ static int alias_all(struct bns_metrics *m)
     for (size_t i = 0; i < sizeof t / sizeof t[0] && rv == BNS_OK; i++)
         rv = bns_metrics_alias(m, t[i].name, t[i].of, t[i].help);
     return rv;
+}
+
+/* ---- requests by client ---------------------------------------------------------------------- */
+
+static void set_client(struct etcd_server *s, size_t at, struct bns_slice version)
+{
+    static const char help[] = "The total number of client requests per client version.";
+    struct etcd_client_version *v = &s->clients[at];
+    char labels[64];
+
+    memcpy(v->text, version.ptr, version.len);
+    v->text[version.len] = '\0';
+    (void)snprintf(labels, sizeof labels, "client_api_version=\"%s\",type=\"unary\"",
+                   v->text); /* fits */
+    v->unary = bns_counter(s->env->metrics, "etcd_server_client_requests_total", labels, help);
+    (void)snprintf(labels, sizeof labels, "client_api_version=\"%s\",type=\"stream\"",
+                   v->text); /* fits */
+    v->stream = bns_counter(s->env->metrics, "etcd_server_client_requests_total", labels, help);
+}
+
+/* Digits and dots, and short: it becomes a label, and comes from outside. */
+static bool is_version(struct bns_slice v)
+{
+    bool good = v.len > 0 && v.len < sizeof((struct etcd_client_version *)NULL)->text;
+
+    for (size_t i = 0; good && i < v.len; i++)
+        good = (v.ptr[i] >= '0' && v.ptr[i] <= '9') || v.ptr[i] == '.';
+    return good;
+}
+
+static struct etcd_client_version *client_of(struct etcd_server *s, struct bns_slice version)
+{
+    size_t i = 1;
+
+    if (!is_version(version))
+        return &s->clients[0];
+    while (i < ETCD_CLIENT_VERSIONS && s->clients[i].text[0] != '\0' &&
+           !bns_slice_eq(version, bns_slice_str(s->clients[i].text)))
+        i++;
+    if (i == ETCD_CLIENT_VERSIONS)
+        return &s->clients[0];
+    if (s->clients[i].text[0] == '\0')
+        set_client(s, i, version);
+    return &s->clients[i];
+}
+
+void etcd_metrics_call(struct etcd_server *s, const struct bns_grpc_call *c, struct bns_slice path)
+{
+    static const char *const streams[] = {
+        "/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive",
+        "/etcdserverpb.Maintenance/Snapshot", "/v3electionpb.Election/Observe"};
+    struct bns_slice version = {NULL, 0};
+    struct etcd_client_version *v;
+    bool stream = false;
+
+    if (s->env->metrics == NULL)
+        return;
+    for (size_t i = 0; i < sizeof streams / sizeof streams[0] && !stream; i++)
+        stream = bns_slice_eq(path, bns_slice_str(streams[i]));
+    (void)bns_grpc_metadata(c, "client-api-version", &version); /* then it is unknown */
+    v = client_of(s, version);
+    bns_counter_add(stream ? v->stream : v->unary, 1);
+}
+
+/* ---- slow ones ------------------------------------------------------------------------------- */
+
+#define SLOW_NS (100 * BNS_MS)
+#define SLOW_LOG_NS (10 * BNS_MS) /* not more often: what is slow should not become slower */
+
+void etcd_metrics_answer(struct etcd_task *t, const struct etcd_answer *a)
+{
+    struct etcd_server *s = t->s;
+    uint64_t now = bns_now_ns(s->env), took = a->began_ns == 0 ? 0 : now - a->began_ns;
+
+    if (took <= SLOW_NS)
+        return;
+    bns_counter_add(s->m_slow, 1);
+    if (!bns_log_limit(s->env->log, now, SLOW_LOG_NS, &s->slow_log_ns))
+        return;
+    BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd", "apply request took too long",
+            BNS_U64("took_ms", took / BNS_MS), BNS_STR("expected-duration", "100ms"),
+            BNS_STR("prefix", a->index == 0 ? "read-only " : ""),
+            BNS_U64("revision", (uint64_t)a->revision), BNS_U64("index", a->index),
+            BNS_U64("response_bytes", a->bytes));
 }
 
 static void set_names(struct etcd_server *s)
@@ -161,6 +269,12 @@ int etcd_metrics_init(struct etcd_server *s)
                                  "The total number of failed health checks.");
     s->m_reads_failed = bns_counter(m, "etcd_server_read_indexes_failed_total", NULL,
                                     "The total number of failed read indexes seen.");
+    s->m_reads_slow = bns_counter(m, "etcd_server_slow_read_indexes_total", NULL,
+                                  "The total number of pending read indexes not in sync with "
+                                  "leader's or timed out read index requests.");
+    s->m_slow = bns_counter(m, "etcd_server_slow_apply_total", NULL,
+                            "The total number of slow apply requests.");
+    set_client(s, 0, BNS_LIT("unknown"));
     set_names(s);
     if (alias_all(m) != BNS_OK)
         return BNS_E_NOMEM;

@@ -18,6 +18,7 @@ struct etcd_pending *etcd_pending_new(struct etcd_kv *kv)
         return NULL;
     memset(p, 0, sizeof *p);
     p->kv = kv;
+    p->began_ns = bns_now_ns(kv->env);
     p->rows = p->rows_inline;
     p->rows_cap = ETCD_INLINE_ROWS;
     p->parts = p->parts_inline;

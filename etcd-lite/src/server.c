@@ -229,8 +229,8 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
 }
 
 /* A learner has what the others have, a little later, and cannot ask the leader for more. */
-static enum bns_grpc_admission admit(void *arg, struct bns_grpc_call *c, struct bns_slice path,
-                                     uint64_t first_asked_ns, struct bns_grpc_refusal *why)
+static enum bns_grpc_admission may_run(void *arg, struct bns_grpc_call *c, struct bns_slice path,
+                                       uint64_t first_asked_ns, struct bns_grpc_refusal *why)
 {
     static const char *const may[] = {"/etcdserverpb.KV/Range", "/etcdserverpb.Maintenance/Status",
                                       "/etcdserverpb.Maintenance/Snapshot",
@@ -250,6 +250,16 @@ static enum bns_grpc_admission admit(void *arg, struct bns_grpc_call *c, struct 
         return etcd_auth_admit(arg, c, path, first_asked_ns, why);
     *why = (struct bns_grpc_refusal){ETCD_LEARNER_STATUS, ETCD_TEXT_LEARNER};
     return BNS_GRPC_REFUSE;
+}
+
+static enum bns_grpc_admission admit(void *arg, struct bns_grpc_call *c, struct bns_slice path,
+                                     uint64_t first_asked_ns, struct bns_grpc_refusal *why)
+{
+    enum bns_grpc_admission is = may_run(arg, c, path, first_asked_ns, why);
+
+    if (is != BNS_GRPC_HOLD) /* else it is asked again */
+        etcd_metrics_call(arg, c, path);
+    return is;
 }
 
 static int open_services(struct etcd_server *s, struct bns_err *err)

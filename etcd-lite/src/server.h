@@ -39,6 +39,13 @@ struct etcd_maint {
     struct bns_grpc_method methods[5];
 };
 
+/* Calls by what their clients say of themselves: `client-api-version` of the metadata. */
+#define ETCD_CLIENT_VERSIONS 8u /* the first one: unknown, and all beyond these */
+struct etcd_client_version {
+    char text[12]; /* "3.6" */
+    struct bns_counter *unary, *stream;
+};
+
 struct etcd_server {
     struct bns_env *env;
     const struct etcd_options *opt;
@@ -104,6 +111,9 @@ struct etcd_server {
     void (*drained)(void *arg);
     void *drained_arg;
     struct bns_counter *m_failed, *m_timeouts, *m_healthy, *m_unhealthy, *m_reads_failed;
+    struct bns_counter *m_reads_slow, *m_slow;
+    uint64_t slow_log_ns; /* when a slow request was last logged */
+    struct etcd_client_version clients[ETCD_CLIENT_VERSIONS];
 };
 
 /* Blocking: opens store and log, listens. The data directory exists and is locked. After an error
@@ -221,6 +231,9 @@ void etcd_inspect_routes(struct etcd_server *s, struct bns_http_route *out);
 BNS_MUST_CHECK int etcd_peer_http(struct etcd_server *s);
 void etcd_peer_http_adopt(void *arg, struct bns_stream *stream, struct bns_slice read_so_far);
 BNS_MUST_CHECK int etcd_metrics_init(struct etcd_server *s);
+void etcd_metrics_call(struct etcd_server *s, const struct bns_grpc_call *c, struct bns_slice path);
+/* Counts, and logs, an answer that took longer than 100 ms to put together. */
+void etcd_metrics_answer(struct etcd_task *op, const struct etcd_answer *a);
 void etcd_tasks_timer(void *arg);
 void etcd_tasks_pump(void *arg);              /* starts the reads that were put off and may go on */
 void etcd_tasks_abort(struct etcd_server *s); /* all that wait end with "server stopped" */

@@ -64,6 +64,7 @@ void etcd_tasks_timer(void *arg)
             continue;
         }
         bns_counter_add(s->m_timeouts, 1);
+        bns_counter_add(t->reading ? s->m_reads_slow : NULL, 1);
         if (etcd_task_is_behind(t))
             etcd_task_fail(t, BNS_GRPC_UNAVAILABLE, TEXT_BEHIND);
         else if (s->leader == 0 && t->reading)
@@ -164,6 +165,7 @@ void etcd_task_answer(struct etcd_task *t, struct etcd_answer *a)
         etcd_task_fail(t, a->status, a->text);
         return;
     }
+    etcd_metrics_answer(t, a);
     detach(t);
     if (t->answered != NULL) {
         t->answered(t, a);
@@ -237,6 +239,8 @@ static void read_done(struct bns_raft_read *r, int code)
     t->reading = false;
     if (code != BNS_OK)
         bns_counter_add(t->s->m_reads_failed, 1);
+    if (code == BNS_E_TIMEOUT)
+        bns_counter_add(t->s->m_reads_slow, 1);
     if (code == BNS_OK)
         t->then(t);
     else if (code == BNS_E_NOTLEADER)

@@ -151,7 +151,7 @@ static void cw_free(void)
     assert_int_equal(left, 0); /* of the client's node */
 }
 
-static struct bns_etcd *cw_client(struct bns_etcd_options *o)
+static inline struct bns_etcd *cw_client(struct bns_etcd_options *o)
 {
     struct bns_etcd_options own = {.first_endpoint = true};
     struct bns_etcd *c = NULL;
@@ -175,7 +175,7 @@ static const char *cw_flag(struct bns_world *w, void *arg)
     return *(bool *)arg ? "yes" : NULL;
 }
 
-static bool cw_until(bool *flag, uint64_t ns)
+static inline bool cw_until(bool *flag, uint64_t ns)
 {
     return *flag || bns_world_run(cw.w, bns_world_now(cw.w) + ns, cw_flag, flag) != NULL;
 }

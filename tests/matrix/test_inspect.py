@@ -1,6 +1,8 @@
 """What etcd has not: reads on any member that see what their client has written."""
 import json
+import os
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -11,7 +13,8 @@ from http.client import HTTPException
 import pytest
 
 import programs
-from cluster import BIN, Cluster, wait_for
+from cluster import BIN, ROOT, Cluster, wait_for
+from conftest import need
 from jsonclient import Client, Refused, Stream, b64, unb64
 
 TOKEN = "Grpc-Metadata-Bonsai-Min-Revision"
@@ -328,3 +331,102 @@ def test_inspect_is_for_root_alone_once_auth_is_on():
         assert code == 1 and "user name is empty" in err and "key" not in out.lower()
         code, _, err = lite(node, "--user", "ann:hers", "inspect", "index", ok=False)
         assert code == 1 and "permission denied" in err
+
+
+# ---- metrics -----------------------------------------------------------------------------------
+
+# What etcd's Grafana dashboard and the Prometheus alerts of etcd's mixin ask for: name, and the
+# labels that they select or group by.
+DASHBOARDS = {
+    "etcd_server_has_leader": (), "etcd_server_leader_changes_seen_total": (),
+    "etcd_server_proposals_failed_total": (), "etcd_server_proposals_pending": (),
+    "etcd_server_proposals_committed_total": (), "etcd_server_proposals_applied_total": (),
+    "etcd_server_quota_backend_bytes": (), "etcd_server_is_leader": (),
+    "etcd_server_slow_apply_total": (), "etcd_server_slow_read_indexes_total": (),
+    "etcd_server_read_indexes_failed_total": (), "etcd_server_health_failures": (),
+    "etcd_server_client_requests_total": ("type", "client_api_version"),
+    "etcd_server_version": ("server_version",), "etcd_cluster_version": ("cluster_version",),
+    "etcd_server_id": ("server_id",),
+    "etcd_mvcc_db_total_size_in_bytes": (), "etcd_mvcc_db_total_size_in_use_in_bytes": (),
+    "etcd_debugging_mvcc_db_total_size_in_bytes": (), "etcd_debugging_mvcc_keys_total": (),
+    "etcd_debugging_mvcc_watcher_total": (), "etcd_debugging_mvcc_slow_watcher_total": (),
+    "etcd_disk_wal_fsync_duration_seconds_bucket": ("le",),
+    "etcd_disk_backend_commit_duration_seconds_bucket": ("le",),
+    "etcd_network_client_grpc_received_bytes_total": (),
+    "etcd_network_client_grpc_sent_bytes_total": (),
+    "etcd_network_peer_sent_bytes_total": ("To",),
+    "etcd_network_peer_received_bytes_total": ("From",),
+    "etcd_network_peer_round_trip_time_seconds_bucket": ("To", "le"),
+    "grpc_server_started_total": ("grpc_method", "grpc_service", "grpc_type"),
+    "grpc_server_handled_total": ("grpc_code", "grpc_method", "grpc_service", "grpc_type"),
+    "grpc_server_msg_received_total": ("grpc_method", "grpc_service", "grpc_type"),
+    "grpc_server_msg_sent_total": ("grpc_method", "grpc_service", "grpc_type"),
+    "process_resident_memory_bytes": (), "process_cpu_seconds_total": (),
+    "process_open_fds": (), "process_max_fds": (), "process_start_time_seconds": (),
+    "process_virtual_memory_bytes": (), "os_fd_used": (), "os_fd_limit": (),
+}
+OURS = {"side"}  # a label that we have beside etcd's
+
+
+def series(node):
+    """{name: set of label sets}"""
+    out = {}
+    for line in node.get("/metrics").splitlines():
+        m = re.match(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$", line)
+        if m:
+            labels = re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', m[2] or "")
+            out.setdefault(m[1], set()).add(frozenset(labels))
+    return out
+
+
+def families(found):
+    return {re.sub(r"_(bucket|sum|count)$", "", n) for n in found}
+
+
+def exercise(c):
+    for n in c.nodes:
+        c.ctl("put", "a", "b", endpoint=n.endpoint)
+        c.ctl("get", "a", endpoint=n.endpoint)
+    wait_for("pings have come back", lambda: any(
+        re.search(r"^etcd_network_peer_round_trip_time_seconds_count\{.*\} [1-9]",
+                  n.get("/metrics"), re.M) for n in c.nodes), 60)
+
+
+def test_metrics_of_dashboards_and_alerts_are_there_with_their_labels(members):
+    exercise(members)
+    node = members.leader()
+    found = series(node)
+    for name, labels in DASHBOARDS.items():
+        assert name in found, name
+        assert all(set(s) - OURS == set(labels) for s in found[name]), (name, found[name])
+    assert node.metric("etcd_disk_backend_commit_duration_seconds_count") > 0
+    assert node.metric("etcd_network_peer_sent_bytes_total") > 0
+    assert node.metric("etcd_network_peer_received_bytes_total") > 0
+    assert node.metric("process_max_fds") >= node.metric("process_open_fds") > 0
+
+
+def test_what_a_real_etcd_has_more_is_named_in_the_readme(members):
+    need("etcd", "the real server")
+    exercise(members)
+    with open(os.path.join(ROOT, "etcd-lite", "README.md")) as f:
+        readme = f.read()
+    with Cluster(3, real=True) as real:
+        exercise(real)
+        theirs = series(wait_for("a leader", real.leader))
+        for name, labels in DASHBOARDS.items():  # so the list is etcd's, too
+            assert name in theirs and set(labels) in [set(s) for s in theirs[name]], name
+    ours = series(members.leader())
+    for name in sorted(families(theirs) - families(ours)):
+        if not name.startswith(("go_", "promhttp_", "etcd_grpc_proxy_", "etcd_debugging_")):
+            assert f"`{name}`" in readme, name
+
+
+def test_clients_cannot_make_up_labels(members):
+    node = members.nodes[0]
+    c = Client(node.host, node.client)
+    for version in ["9.1", 'x"} 1\n', "1" * 40] + [f"7.{i}" for i in range(40)]:
+        c.raw("/v3/kv/range", json.dumps({"key": b64("a")}).encode(),
+              headers={"Grpc-Metadata-Client-Api-Version": version.replace("\n", "")})
+    text = node.get("/metrics")
+    versions = set(re.findall(r'client_api_version="([^"]*)"', text))
+    assert "unknown" in versions and len(versions) <= 8, versions
