@@ -172,7 +172,7 @@ static void conclude(struct etcd_kv *kv, const struct bns_raft_entry *e, struct 
     kv->apply.open = false;
     kv->apply.p = NULL;
     kv->apply.room -= kv->apply.room > 0;
-    etcd_look_entry_over(kv);
+    kv->looks.entered = true;
     kv->apply.req = NULL;
     bns_arena_free(&kv->apply.arena);
     etcd_eval_reset(&kv->apply.eval);
@@ -322,6 +322,8 @@ void etcd_apply_step(struct etcd_kv *kv)
     ap->running = false;
     if (kv->dead)
         return;
+    if (!ap->open)
+        etcd_look_turn_over(kv);
     etcd_kv_flush_soon(kv);
     if (ap->pos < ap->count)
         return;

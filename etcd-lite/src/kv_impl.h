@@ -216,6 +216,7 @@ struct etcd_leases {
     uint64_t armed_ns;           /* when the timer is to fire; BNS_NEVER */
     uint64_t turn_ns;            /* no expiry before this */
     bool late;                   /* the last turn was given away */
+    bool was_open;               /* an entry was open at the last turn */
     struct bns_timer mark_timer; /* lease_mark_kv.c */
     uint64_t mark_armed_ns, mark_turn_ns;
     struct etcd_lease_row *rows; /* applied, not yet given to the store */
@@ -228,7 +229,8 @@ struct etcd_looks {          /* lease_look.c */
     struct bns_list waiting; /* struct etcd_lease_look */
     struct bns_task task;
     bool posted;
-    bool due; /* the first one goes before the next entry */
+    bool due;     /* the first one goes before the next entry */
+    bool entered; /* an entry has ended since the last one */
 };
 
 struct etcd_watch_hub;
@@ -335,7 +337,7 @@ void etcd_lease_applied(struct etcd_kv *kv, uint64_t term);
 /* lease_look.c */
 void etcd_looks_init(struct etcd_kv *kv);
 bool etcd_look_first(struct etcd_kv *kv); /* applies wait: etcd_apply_step() will be called */
-void etcd_look_entry_over(struct etcd_kv *kv);
+void etcd_look_turn_over(struct etcd_kv *kv);
 void etcd_looks_end(struct etcd_kv *kv); /* tells NOTLEADER */
 
 /* lease_mark_kv.c */

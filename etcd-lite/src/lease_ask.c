@@ -188,7 +188,8 @@ static int send_on(struct etcd_ask *a, uint64_t leader)
     uint64_t end = bns_now_ns(a->s->env) + (election_ns > TRY_NS ? election_ns : TRY_NS);
     struct bns_rpc_call_options o = {
         .method = a->look ? METHOD_LOOK : METHOD_RENEW,
-        .deadline_ns = end < a->deadline_ns ? end : a->deadline_ns,
+        /* keys may take long: asked for again they would only queue behind themselves */
+        .deadline_ns = (a->look && a->keys) || a->deadline_ns < end ? a->deadline_ns : end,
         .done = on_answer,
         .arg = a,
     };

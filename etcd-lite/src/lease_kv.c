@@ -90,10 +90,17 @@ static void on_timer(void *arg)
     struct etcd_kv *kv = arg;
     struct etcd_leases *s = &kv->leases;
     uint64_t now = bns_now_ns(kv->env);
-    bool late = now > s->armed_ns + LATE_NS && !s->late;
+    bool late = (now > s->armed_ns + LATE_NS || s->was_open) && !s->late;
     struct etcd_lease *e;
 
     s->armed_ns = BNS_NEVER;
+    s->was_open = kv->apply.open;
+    if (s->was_open) { /* renewals wait for the end of this entry: they go first */
+        s->late = false;
+        s->turn_ns = now + TURN_NS;
+        arm(kv);
+        return;
+    }
     if (etcd_kv_alarmed(kv, ETCD_ALARM_CORRUPT)) { /* each would be refused at its apply */
         s->late = false;
         s->turn_ns = now + RETRY_NS;

@@ -3,7 +3,7 @@
  * With very many keys the answer is put together in several turns of the loop, KEYS_A_TURN keys
  * each. It has the keys of one revision: no entry is applied between its first turn and its last,
  * and it does not begin while an entry is open (apply_turns.c). So that neither can starve the
- * other, one answer and one entry take turns when both wait. They come in order
+ * other, one answer and a turn of entries follow each other when both wait. Answers come in order
  * (etcd has none).
  *
  * A snapshot that is installed, the end of leadership, and a stop end all that wait: NOTLEADER.
@@ -103,8 +103,11 @@ bool etcd_look_first(struct etcd_kv *kv)
     return true;
 }
 
-void etcd_look_entry_over(struct etcd_kv *kv)
+void etcd_look_turn_over(struct etcd_kv *kv)
 {
+    if (!kv->looks.entered)
+        return;
+    kv->looks.entered = false;
     kv->looks.due = !bns_list_empty(&kv->looks.waiting);
     if (kv->looks.due)
         post(kv);

@@ -363,6 +363,28 @@ static void a_paused_leader_hears_its_clients_once_more(void **state)
     bns_rcbuf_put(clock.last);
 }
 
+/* A renewal that came meanwhile waits for the end of the entry: it is heard before the clock. */
+static void nothing_expires_while_an_entry_is_under_way(void **state)
+{
+    struct clock clock = {.rv = BNS_OK};
+    struct kvw_call c = {.k = &k, .fn = do_hooks, .g = (void *)&clock};
+
+    (void)state;
+    assert_true(kvw_call(&c));
+    assert_int_equal(do_grant(&k, 1, 5), 0);
+    lead(true);
+    k.kv->apply.open = true;
+    run_for(20 * BNS_SEC);
+    assert_int_equal(clock.calls, 0);
+    k.kv->apply.open = false;
+    run_for(400 * BNS_MS);
+    assert_int_equal(clock.calls, 0);
+    run_for(2 * BNS_SEC);
+    assert_int_equal(clock.calls, 1);
+    lead(false);
+    bns_rcbuf_put(clock.last);
+}
+
 static void the_planted_bug_lets_a_follower_propose(void **state)
 {
     struct clock clock = {.rv = BNS_OK};
@@ -395,6 +417,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(expiry_is_proposed_in_its_term_and_bounded, up, down),
         cmocka_unit_test_setup_teardown(under_corrupt_nothing_is_proposed, up, down),
         cmocka_unit_test_setup_teardown(a_paused_leader_hears_its_clients_once_more, up, down),
+        cmocka_unit_test_setup_teardown(nothing_expires_while_an_entry_is_under_way, up, down),
         cmocka_unit_test_setup_teardown(the_planted_bug_lets_a_follower_propose, up, down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
