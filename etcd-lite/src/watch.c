@@ -165,16 +165,6 @@ static void set_behind(struct etcd_watch *w, bool behind)
     }
 }
 
-void etcd_watch_refresh(struct etcd_watch *w)
-{
-    const struct etcd_watch_target *t = w->target;
-    bool behind = w->newest >= w->next;
-
-    behind = behind || (!w->no_put && t->newest[0] >= w->next);
-    behind = behind || (!w->no_delete && t->newest[1] >= w->next);
-    set_behind(w, behind);
-}
-
 static void set_future(struct etcd_watch *w, bool future)
 {
     if (future && !w->future)
@@ -182,6 +172,18 @@ static void set_future(struct etcd_watch *w, bool future)
     if (!future && w->future)
         w->stream->futures--;
     w->future = future;
+}
+
+void etcd_watch_refresh(struct etcd_watch *w)
+{
+    const struct etcd_watch_target *t = w->target;
+    bool behind = w->newest >= w->next;
+
+    behind = behind || (!w->no_put && t->newest[0] >= w->next);
+    behind = behind || (!w->no_delete && t->newest[1] >= w->next);
+    if (behind)
+        set_future(w, false); /* its start is reached */
+    set_behind(w, behind);
 }
 
 static struct etcd_watch *find(struct etcd_watch_stream *s, int64_t id)
