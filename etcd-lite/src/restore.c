@@ -31,7 +31,8 @@ struct etcd_restore {
     struct bns_env *env;
     const struct etcd_restore_config *cfg;
     char dir[BNS_PATH_MAX], kv_dir[BNS_PATH_MAX], wal_dir[BNS_PATH_MAX], new_dir[BNS_PATH_MAX];
-    bool dir_was_there, made;
+    bool dir_was_there;
+    bool made, made_new; /* ours: the directory, and the one that has not got its name yet */
     struct etcd_members members;
     const struct etcd_member *self;
     struct bns_file *file;
@@ -220,11 +221,16 @@ static int make_new(struct etcd_restore *r, struct bns_err *err)
         rv = bns_vfs_list(vfs, r->new_dir, stranger, &strange, err);
     if (rv >= 0 && strange)
         return bns_err_set(err, BNS_E_EXISTS, "\"%s\" not empty: remove it", r->new_dir);
+    r->made_new = rv >= 0;
     if (rv >= 0)
         rv = write_identity(r, r->new_dir, ETCD_RESTORE_UNFINISHED, err);
     if (rv == BNS_OK)
         rv = bns_vfs_rename(vfs, r->new_dir, r->dir, err);
-    return rv == BNS_OK ? bns_vfs_sync_dir(vfs, parent, err) : rv;
+    if (rv != BNS_OK)
+        return rv;
+    r->made = true;
+    r->made_new = false;
+    return bns_vfs_sync_dir(vfs, parent, err);
 }
 
 static int make_dir(struct etcd_restore *r, struct bns_err *err)
@@ -232,7 +238,7 @@ static int make_dir(struct etcd_restore *r, struct bns_err *err)
     struct bns_vfs *vfs = r->env->vfs;
     int rv;
 
-    r->made = true;
+    r->made = r->dir_was_there;
     rv = r->dir_was_there ? write_identity(r, r->dir, ETCD_RESTORE_UNFINISHED, err)
                           : make_new(r, err);
     if (rv == BNS_OK)
@@ -273,17 +279,17 @@ static void undo(struct etcd_restore *r)
     const char *const dirs[] = {r->kv_dir, r->wal_dir, r->dir};
     struct bns_vfs *vfs = r->env->vfs;
 
+    if (r->made_new) {
+        remove_in(vfs, r->new_dir, "identity.tmp");
+        remove_in(vfs, r->new_dir, "identity");
+        (void)!bns_vfs_remove(vfs, r->new_dir, NULL); /* somebody's files came into it */
+    }
     if (!r->made)
         return;
     for (size_t i = 0; i < 3; i++) {
         int rv = bns_vfs_list(vfs, dirs[i], remove_one, &(struct sweep){vfs, dirs[i]}, NULL);
         if (rv < 0 && rv != BNS_E_NOTFOUND)
             return;
-    }
-    if (!r->dir_was_there) {
-        remove_in(vfs, r->new_dir, "identity.tmp");
-        remove_in(vfs, r->new_dir, "identity");
-        (void)!bns_vfs_remove(vfs, r->new_dir, NULL); /* it has its name, or somebody's files */
     }
     remove_in(vfs, r->dir, "identity");
     if (!r->dir_was_there)
