@@ -104,6 +104,7 @@ static void await_next(struct etcd_server *s)
 void etcd_task_at_least(struct etcd_task *t, void (*then)(struct etcd_task *t))
 {
     struct etcd_server *s = t->s;
+    struct etcd_status st = {0};
     struct bns_slice text;
     int64_t least = 0;
 
@@ -117,6 +118,10 @@ void etcd_task_at_least(struct etcd_task *t, void (*then)(struct etcd_task *t))
     }
     if (least <= etcd_kv_revision(s->kv) || BNS_MUTANT(s->env, ETCD_MUTANT_TOKEN_IGNORED)) {
         then(t);
+        return;
+    }
+    if (!etcd_auth_someone(s->kv, &t->who, &st)) { /* nobody takes no place */
+        etcd_task_fail(t, st.code, st.text);
         return;
     }
     if (s->min_revision.waiting.count >= WAITING_MAX ||

@@ -11,7 +11,7 @@
 #include "members.h"
 
 #define ETCD_MORE_FLAGS 96
-#define ETCD_TAKEN_MAX 72
+#define ETCD_TAKEN_MAX 80
 
 struct etcd_more {
     const char *logger, *log_outputs;
