@@ -96,7 +96,7 @@ static void answered(void *arg, const struct bns_etcd_answer *a)
         p->error = ctl_error_text(p->c, a->status, ctl_print(p->c, "%s", a->text));
     if (p->sent < p->scale->limit)
         (void)put_one(p); /* if not, it counts as failed */
-    if (p->ended == p->scale->limit)
+    if (p->ended == p->scale->limit || p->ended == p->sent)
         bns_env_uv_stop(p->c->env);
 }
 

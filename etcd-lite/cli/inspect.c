@@ -180,6 +180,15 @@ static void merge(struct ctl *c, json_t *all, json_t *page, const char *rows)
         BNS_ASSERT(json_object_set(all, "next", next) == 0);
 }
 
+/* How many of what --limit counts a page has: a page may end early. */
+static int64_t rows_of(const json_t *page, const char *rows)
+{
+    const json_t *looked = json_object_get(page, "looked_at");
+
+    return looked != NULL ? json_integer_value(looked)
+                          : (int64_t)json_array_size(json_object_get(page, rows));
+}
+
 /* What one member says, --limit of it (0: all). NULL: said why not. */
 static json_t *ask_pages(struct ctl *c, const char *endpoint, const char *token, const char *what,
                          const char *rows)
@@ -197,6 +206,7 @@ static json_t *ask_pages(struct ctl *c, const char *endpoint, const char *token,
                             (long long)limit, (long long)c->f.top, (long long)c->f.stream, from);
         json_t *page = fetch(c, endpoint, token, target);
         const char *next = json_string_value(json_object_get(page, "next"));
+        int64_t got = page == NULL || rows == NULL ? limit : rows_of(page, rows);
 
         if (page == NULL) {
             json_decref(all);
@@ -211,7 +221,7 @@ static json_t *ask_pages(struct ctl *c, const char *endpoint, const char *token,
             merge(c, all, page, rows);
             json_decref(page);
         }
-        if (left > 0 && (left -= limit) == 0)
+        if (left > 0 && (left -= got < left ? got : left) == 0)
             break;
     } while (json_object_get(all, "next") != NULL);
     return all;
@@ -221,16 +231,20 @@ static json_t *ask_pages(struct ctl *c, const char *endpoint, const char *token,
 
 static const char *key_text(struct ctl *c, const char *base64)
 {
-    char *out = ctl_print(c, "%s", "");
-    struct bns_buf b;
+    const char *out = base64;
+    struct bns_buf b, text;
+    int rv;
 
     bns_buf_init(&b, bns_alloc_libc(), 16384);
-    if (bns_base64_decode(&b, bns_slice_str(base64)) != BNS_OK)
-        out = ctl_print(c, "%s", base64);
-    for (size_t i = 0; i < b.len; i++)
-        out = b.ptr[i] >= ' ' && b.ptr[i] < 0x7f ? ctl_print(c, "%s%c", out, b.ptr[i])
-                                                 : ctl_print(c, "%s\\x%02x", out, b.ptr[i]);
+    bns_buf_init(&text, bns_alloc_libc(), 4 * 16384 + 1);
+    rv = bns_base64_decode(&b, bns_slice_str(base64));
+    for (size_t i = 0; i < b.len && rv == BNS_OK; i++)
+        rv = b.ptr[i] >= ' ' && b.ptr[i] < 0x7f ? bns_buf_byte(&text, b.ptr[i])
+                                                : bns_buf_fmt(&text, "\\x%02x", b.ptr[i]);
+    if (rv == BNS_OK)
+        out = ctl_print(c, "%.*s", (int)text.len, text.len == 0 ? "" : (const char *)text.ptr);
     bns_buf_free(&b);
+    bns_buf_free(&text);
     return out;
 }
 
