@@ -10,7 +10,7 @@ static void check(const struct kafka_struct *s, const struct kafka_form *form, s
 {
     struct kafka_bytes one, two;
     struct bns_buf flat, line;
-    struct bns_slice again;
+    struct bns_slice again, left;
     void *msg = NULL;
 
     if (kafka_decode(s, form, &in, a, &msg, NULL) != BNS_OK)
@@ -24,6 +24,12 @@ static void check(const struct kafka_struct *s, const struct kafka_form *form, s
     BNS_ASSERT(kafka_decode(s, form, &again, a, &msg, NULL) == BNS_OK && again.len == 0);
     BNS_ASSERT(kafka_encode(s, form, msg, 0, bns_alloc_libc(), &two) == BNS_OK);
     BNS_ASSERT(one.len == two.len);
+    left = bns_buf_slice(&flat);
+    for (size_t i = 0; i < two.count; i++) {
+        BNS_ASSERT(left.len >= two.slices[i].len &&
+                   bns_slice_eq(bns_slice(left.ptr, two.slices[i].len), two.slices[i]));
+        left = bns_slice_skip(left, two.slices[i].len);
+    }
     BNS_ASSERT(kafka_print(s, form->version, msg, 20, &line) == BNS_OK);
     kafka_bytes_free(&one);
     kafka_bytes_free(&two);

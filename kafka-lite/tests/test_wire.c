@@ -305,6 +305,31 @@ static void null_where_there_is_none_is_refused(void **state)
         BNS_E_INVALID);
 }
 
+static void an_array_may_be_null_its_strings_may_not(void **state)
+{
+    struct kafka_form form = {4, true};
+    struct kafka_describe_configs_request q;
+    struct kafka_describe_configs_request_resources r;
+    struct bns_slice names[2] = {BNS_LIT("a"), {NULL, 0}};
+    struct kafka_bytes b;
+
+    (void)state;
+    kafka_preset(&kafka_describe_configs_request_schema, &q);
+    kafka_preset(&kafka_describe_configs_request_resources_schema, &r);
+    q.resources.at = &r;
+    q.resources.count = 1;
+    r.configuration_keys.count = -1;
+    assert_int_equal(
+        kafka_encode(&kafka_describe_configs_request_schema, &form, &q, 0, bns_alloc_libc(), &b),
+        BNS_OK);
+    kafka_bytes_free(&b);
+    r.configuration_keys.at = names;
+    r.configuration_keys.count = 2;
+    assert_int_equal(
+        kafka_encode(&kafka_describe_configs_request_schema, &form, &q, 0, bns_alloc_libc(), &b),
+        BNS_E_INVALID);
+}
+
 static void too_long_a_string_is_refused(void **state)
 {
     static uint8_t text[40000];
@@ -412,6 +437,7 @@ int main(void)
         cmocka_unit_test(what_is_not_in_the_rules_is_refused_by_name),
         cmocka_unit_test(long_records_are_lent_not_copied),
         cmocka_unit_test(null_where_there_is_none_is_refused),
+        cmocka_unit_test(an_array_may_be_null_its_strings_may_not),
         cmocka_unit_test(too_long_a_string_is_refused),
         cmocka_unit_test(an_arena_that_is_full_is_said),
         cmocka_unit_test(messages_print_as_json),

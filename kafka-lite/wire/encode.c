@@ -138,11 +138,14 @@ static void put_value(struct writer *w, const struct kafka_field *f, const void 
 
 static void put_array(struct writer *w, const struct kafka_field *f, const struct kafka_array *a)
 {
+    struct kafka_field element = *f; /* a str in an array is never null */
     size_t size = kafka_member_bytes(f);
 
+    element.array = false;
+    element.nulls = (struct kafka_versions){1, 0};
     put_length(w, f, a->count < 0 ? -1 : a->count, false);
     for (int32_t i = 0; i < a->count && w->code == BNS_OK; i++)
-        put_value(w, f, (const uint8_t *)a->at + (size_t)i * size);
+        put_value(w, &element, (const uint8_t *)a->at + (size_t)i * size);
 }
 
 static void put_field(struct writer *w, const struct kafka_field *f, const void *from)
