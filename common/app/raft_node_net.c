@@ -234,7 +234,6 @@ void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out)
     out->incarnation = (uint64_t)bns_wall_ms(n->env);
 }
 
-/* Not ourselves, and no free place. */
 /* By member, with the labels that dashboards of etcd ask for. */
 static struct bns_hist *peer_metrics(struct bns_rn_peer *p)
 {
@@ -252,6 +251,7 @@ static struct bns_hist *peer_metrics(struct bns_rn_peer *p)
     return bns_hist(m, "raft_peer_round_trip_seconds", to, "Round trips of pings to a member.");
 }
 
+/* Not ourselves, and no free place. */
 int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
 {
     struct bns_raft_node *n = p->n;

@@ -489,7 +489,7 @@ PROTOBUF = [
 ]
 
 
-def test_protobuf_is_etcdctls_byte_for_byte(one_real):
+def test_protobuf_has_etcdctls_fields(one_real):
     """Both at one server, so that ids are equal; what changes something is done twice: revisions
     are those of the first, plus one."""
     outs = []
@@ -636,7 +636,9 @@ def test_what_a_mirror_is_asked_wrongly(pair):
     for step in ("make-mirror", "make-mirror a b",
                  "check datascale --load nonesuch", "check datascale x"):
         want, got = real.run(step), ours.run(step)
-        if step != "check datascale x":
+        if step == "check datascale x":  # the text is ours
+            assert got[0] != 0 and "x" not in got[1], got
+        else:
             assert want == got, step
     step = "make-mirror --dest-prefix x --no-dest-prefix 127.0.0.1:1"
     assert ours.run(step)[2] == ("Error: `--dest-prefix` and `--no-dest-prefix` cannot be set at "
@@ -664,6 +666,8 @@ def test_the_data_scale_is_checked(one):
 def test_a_put_costs_little_of_a_processor(one):
     """User and system time of the whole process; the target is 20 ms of wall time on an idle
     machine, and this is what of it does not depend on the load."""
+    if "release" not in BIN:
+        pytest.skip("measured in the release build only")
     line = [OURS, "--endpoints", one.nodes[0].endpoint, "put", "a", "1"]
     costs = []
     for _ in range(10):
@@ -671,4 +675,4 @@ def test_a_put_costs_little_of_a_processor(one):
         subprocess.run(line, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(costs) < 0.02 or BIN.find("release") < 0, costs
+    assert min(costs) < 0.02, costs

@@ -72,8 +72,7 @@ def turns_longer_than(node, seconds):
     """How many turns of the loop there were; the histogram has powers of two, so at least that."""
     most = total = 0
     for line in node.get("/metrics").splitlines():
-        m = re.match(r'bns_loop_lag_seconds_bucket\{le="([^"]+)"\} (\d+)', line) or re.match(
-            r'loop_lag_seconds_bucket\{le="([^"]+)"\} (\d+)', line)
+        m = re.match(r'loop_lag_seconds_bucket\{le="([^"]+)"\} (\d+)', line)
         if m and m.group(1) != "+Inf" and float(m.group(1)) <= seconds:
             most = max(most, int(m.group(2)))
         elif m:
@@ -234,7 +233,7 @@ def test_the_revision_never_goes_back_through_crashes_in_compaction_and_defragme
         highest = 0
         for number in range(4):
             a = client(n)
-            put_many(a, "k", 5000, value=str(number) * 50)
+            put_many(a, "k", 5000, value=str(number) * 400)
             highest = int(a.call("kv/put", key=b64("last"), value=b64(str(number)))
                           ["header"]["revision"])
             before = None
@@ -243,6 +242,8 @@ def test_the_revision_never_goes_back_through_crashes_in_compaction_and_defragme
                 before = hash_kv(a)[1]
                 asked = threading.Thread(target=defrag, args=(n,))
                 asked.start()
+                wait_for("pages go, or are gone", lambda: not asked.is_alive() or
+                         n.metric("etcd_disk_defrag_inflight") == 1)
             else:
                 a.call("kv/compaction", revision=str(highest - 1))
                 before = hash_kv(a)[1]
@@ -308,7 +309,7 @@ def test_a_watch_in_the_future_gets_nothing_before(three):
         now += 5
 
 
-def test_a_million_keys_go_in_one_entry_and_nobody_waits_for_a_heartbeat():
+def test_a_hundred_thousand_keys_go_in_one_entry_and_nobody_waits_for_a_heartbeat():
     """Sizes: a delete and the end of a lease with very many keys are long, their turns are not."""
     keys, slow = 100000, ["--heartbeat-interval", "300", "--election-timeout", "3000"]
     with Cluster(3, flags=BIG_TXN + slow) as c:
@@ -320,7 +321,7 @@ def test_a_million_keys_go_in_one_entry_and_nobody_waits_for_a_heartbeat():
         small = a.call("lease/grant", TTL="6")["ID"]
         a.call("kv/put", key=b64("small"), value=b64("1"), lease=small)
         terms = {n.metric("raft_term") for n in c.nodes}
-        long_before = [turns_longer_than(n, 1.0) for n in c.nodes]
+        long_before = [turns_longer_than(n, 0.5) for n in c.nodes]
         keeper, reader = client(c.nodes[0], timeout=60), client(c.nodes[1], timeout=60)
         counts = set()
 
@@ -342,7 +343,7 @@ def test_a_million_keys_go_in_one_entry_and_nobody_waits_for_a_heartbeat():
         assert [count_of(m, "l") for m in members] == [0, 0, 0]
         assert count_of(a, "small") == 1
         assert {n.metric("raft_term") for n in c.nodes} == terms
-        assert [turns_longer_than(n, 1.0) for n in c.nodes] == long_before
+        assert [turns_longer_than(n, 0.5) for n in c.nodes] == long_before
         assert len({hash_kv(m) for m in members}) == 1
 
 
