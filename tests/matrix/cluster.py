@@ -19,6 +19,8 @@ BIN = os.environ.get("BNS_BIN", os.path.join(ROOT, "build", "release", "bin"))
 ETCD = shutil.which("etcd")
 ETCDCTL = shutil.which("etcdctl")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and children inherit that
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a shell's command with a '&'
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for(what, condition, seconds=15.0):

@@ -6,7 +6,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 from cluster import Cluster  # noqa: E402
-from needs import SKIPPED, need, summary  # noqa: E402, F401
+from needs import need, summary  # noqa: E402, F401
 
 @pytest.fixture(scope="module")
 def one():

@@ -5,11 +5,7 @@ import shutil
 
 import pytest
 
-SKIPPED = {}
-
-
 def missing(what, why):
-    SKIPPED[what] = why
     if os.environ.get("BNS_REQUIRE_ALL") == "1":
         pytest.fail(f"{what} is missing: {why}")
     pytest.skip(f"{what} is missing: {why}")
@@ -21,5 +17,6 @@ def need(program, why):
 
 
 def summary(terminalreporter):
-    for what, why in SKIPPED.items():
-        terminalreporter.write_line(f"skipped for want of {what}: {why}")
+    said = {r.longrepr[2] for r in terminalreporter.stats.get("skipped", [])}
+    for line in sorted(said):
+        terminalreporter.write_line(line)

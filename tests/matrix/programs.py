@@ -8,6 +8,7 @@ from cluster import BIN, ROOT
 from needs import need
 
 CLIENTS = os.path.join(ROOT, "tests", "clients")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")  # each builds its own
 _built = {}
 
 
@@ -15,7 +16,7 @@ def go(name):
     """Path of the Go program tests/clients/go/<name>."""
     need("go", "etcd's own Go client")
     if name not in _built:
-        out = os.path.join(tempfile.gettempdir(), f"bonsai-{os.getuid()}-{name}")
+        out = os.path.join(tempfile.gettempdir(), f"bonsai-{os.getuid()}-{WORKER}-{name}")
         subprocess.run(["go", "build", "-o", out, "./" + name], cwd=os.path.join(CLIENTS, "go"),
                        check=True, timeout=600)
         _built[name] = out
@@ -27,7 +28,7 @@ def node(name):
     need("node", "the npm client etcd3")
     need("npm", "the npm client etcd3")
     if "node" not in _built:
-        work = os.path.join(ROOT, "build", "clients-node")
+        work = os.path.join(ROOT, "build", f"clients-node-{WORKER}")
         os.makedirs(work, exist_ok=True)
         for f in ("package.json", "package-lock.json"):
             shutil.copy(os.path.join(CLIENTS, "node", f), work)
@@ -52,7 +53,7 @@ def java(name, *jars):
     (group:name:version) on its class path. Maven's own cache keeps them."""
     for program in ("java", "javac", "mvn"):
         need(program, "Java programs on the real clients")
-    work = os.path.join(ROOT, "build", "clients-java", name)
+    work = os.path.join(ROOT, "build", f"clients-java-{WORKER}", name)
     if ("java", name) not in _built:
         os.makedirs(work, exist_ok=True)
         for jar in jars:

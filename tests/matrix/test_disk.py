@@ -15,7 +15,7 @@ import pytest
 
 import programs
 from cluster import BIN, Cluster, wait_for
-from conftest import SKIPPED, need
+from needs import missing, need
 from disk import Disk
 
 NO_SPACE = "etcdserver: mvcc: database space exceeded"
@@ -29,10 +29,7 @@ def on_disks(size, shared):
         try:
             disks = [stack.enter_context(Disk(256)) for _ in range(1 if shared else size)]
         except OSError as e:
-            SKIPPED["small disks"] = str(e)
-            if os.environ.get("BNS_REQUIRE_ALL") == "1":
-                pytest.fail(f"no small disks: {e}")
-            pytest.skip(f"no small disks: {e}")
+            missing("small disks", str(e))
         c = Cluster(size)
         for i, n in enumerate(c.nodes):
             n.dir = os.path.join(disks[0 if shared else i].path, n.name)

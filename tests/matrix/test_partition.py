@@ -14,7 +14,7 @@ import pytest
 import netns
 import programs
 from cluster import BIN, Cluster, wait_for
-from conftest import SKIPPED, need
+from needs import missing, need
 
 CUTS = {
     "both_ways": lambda net, me, other: (net.cut(me, other), net.cut(other, me)),
@@ -30,10 +30,7 @@ def members():
     need("etcdctl", "the real client")
     reason = netns.available()
     if reason:
-        SKIPPED["network namespaces"] = reason
-        if os.environ.get("BNS_REQUIRE_ALL") == "1":
-            pytest.fail(f"no network namespaces: {reason}")
-        pytest.skip(f"no network namespaces: {reason}")
+        missing("network namespaces", reason)
     programs.go("register")  # built while the thread still has the usual network
     with netns.Net(3) as net, net.inside():
         cluster = Cluster(3, hosts=net.hosts)
