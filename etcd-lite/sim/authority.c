@@ -265,10 +265,12 @@ static void on_status(struct bns_grpc_ccall *c, int status, const char *t)
         sim_creds_stale(a->owner, false);
     if (status == etcd_auth_denied.code)
         sim_complain(m, "n%u denied root a change of auth", a->server);
-    if (a->setup < SETUP_DONE)
-        a->setup += status == BNS_GRPC_OK || is_so(status, t);
-    else
+    if (a->setup >= SETUP_DONE)
         changed(a, status, t);
+    else if (status == BNS_GRPC_OK || is_so(status, t))
+        a->setup++;
+    else if (!sim_auth_refused(status, t)) /* it may be done after what comes next */
+        a->unsure_until_ns = bns_world_now(m->w) + UNSURE_NS;
     rest(a, status == BNS_GRPC_OK && a->setup < SETUP_DONE
                 ? BNS_MS
                 : bns_prng_below(&a->owner->env->prng, THINK_NS));
