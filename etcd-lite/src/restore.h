@@ -28,7 +28,7 @@ struct etcd_restore_config {
     char *wide;    /* room for a text that struct bns_err would cut, or NULL */
 };
 
-#define ETCD_RESTORE_TEXT_MAX 512
+#define ETCD_RESTORE_TEXT_MAX 1536
 
 /* The text belongs to the call. */
 typedef void etcd_restore_done(void *arg, int code, const char *text);
