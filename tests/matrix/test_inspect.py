@@ -387,7 +387,7 @@ def exercise(c):
     for n in c.nodes:
         c.ctl("put", "a", "b", endpoint=n.endpoint)
         c.ctl("get", "a", endpoint=n.endpoint)
-    wait_for("pings have come back", lambda: any(
+    wait_for("pings have come back everywhere", lambda: all(
         re.search(r"^etcd_network_peer_round_trip_time_seconds_count\{.*\} [1-9]",
                   n.get("/metrics"), re.M) for n in c.nodes), 60)
 
