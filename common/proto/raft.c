@@ -684,7 +684,7 @@ uint64_t bns_raft_deadline(const struct bns_raft *r)
 
     if (r->role == BNS_RAFT_LEADER)
         return raft_leader_deadline(r);
-    at = raft_electable(r) ? r->election_at : UINT64_MAX;
+    at = raft_electable(r) || r->leader != 0 ? r->election_at : UINT64_MAX;
     if (r->role != BNS_RAFT_FOLLOWER && r->resend_at < at)
         at = r->resend_at;
     if (r->read_round != r->read_done && r->reads_count > 0 && r->read_retry_at < at)

@@ -131,8 +131,10 @@ void raft_election_timer(struct bns_raft *r)
     if (r->now_ns >= r->election_at) {
         if (r->installing || r->seq_state > r->seq_durable)
             raft_election_reset(r); /* a term that the disk has not taken yet is enough */
-        else
+        else if (raft_electable(r))
             raft_campaign(r, false);
+        else
+            raft_set_leader(r, 0); /* who may not campaign waits, and says that there is none */
         return;
     }
     if (r->role == BNS_RAFT_FOLLOWER || r->now_ns < r->resend_at)
