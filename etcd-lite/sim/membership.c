@@ -10,7 +10,8 @@
  *
  * A voter that was added and does not run yet may be the one that is missing for a quorum; then no
  * linearizable read tells of it. So after a list that failed the operator asks one member what it
- * holds, and starts who was never started.
+ * holds, and starts who was never started. With auth on nobody may ask without a token, and without
+ * a quorum there are none: then the operator goes to the host and looks.
  *
  * A member that was removed ends by itself, its host is free then for another one. When the faults
  * have stopped, only learners are promoted, and who has ended the run in the list must vote:
@@ -96,26 +97,33 @@ static unsigned host_of(struct etcd_sim *m, const char *url)
 
 /* ---- the list -------------------------------------------------------------------------------- */
 
+/* NULL: it is said to be where nobody is. */
+static const struct sim_id *note_member(struct sim_operator *o, uint64_t id, const char *url)
+{
+    unsigned host = host_of(o->m, url);
+
+    if (host == o->m->hosts) {
+        sim_complain(o->m, "member %llx is said to be at '%s'", (unsigned long long)id, url);
+        return NULL;
+    }
+    sim_id_add(o->m, id, host);
+    return sim_id_find(o->m, id);
+}
+
 static void take_list(struct sim_operator *o, Etcdserverpb__Member **members, size_t n)
 {
-    struct etcd_sim *m = o->m;
-
     memset(&o->got, 0, sizeof o->got);
     for (size_t i = 0; i < n && i < ETCD_ROSTER_MAX; i++) {
         const Etcdserverpb__Member *is = members[i];
         struct etcd_roster_member *r = &o->got.member[o->got.count++];
         const char *url = is->n_peerurls == 1 ? is->peerurls[0] : "";
-        unsigned host = host_of(m, url);
 
         r->id = is->id;
         r->learner = is->islearner;
         r->peer_urls.count = 1;
         (void)snprintf(r->peer_urls.url[0], ETCD_URL_MAX, "%s", url); /* it was ours */
-        if (host == m->hosts) {
-            sim_complain(m, "member %llx is said to be at '%s'", (unsigned long long)is->id, url);
+        if (note_member(o, is->id, url) == NULL)
             return;
-        }
-        sim_id_add(m, is->id, host);
     }
 }
 
@@ -226,11 +234,23 @@ static void follow_list(struct sim_operator *o)
 }
 
 /* An old list, maybe: it says whom nobody has started, but not who belongs no more. */
-static void follow_weak_list(struct sim_operator *o)
+static void follow_weak_list(struct sim_operator *o, bool refused)
 {
+    const struct sim_server *asked = &o->m->servers[o->server];
+
+    if (refused) {
+        o->got.count = 0;
+        if (asked->up && asked->s != NULL)
+            etcd_roster_read(asked->s, &o->got);
+    }
     for (size_t i = 0; i < o->got.count && !o->m->failed; i++) {
-        const struct sim_id *is = sim_id_find(o->m, o->got.member[i].id);
-        struct sim_server *v = &o->m->servers[is->host];
+        const struct etcd_roster_member *r = &o->got.member[i];
+        const struct sim_id *is = note_member(o, r->id, r->peer_urls.url[0]);
+        struct sim_server *v;
+
+        if (is == NULL)
+            return;
+        v = &o->m->servers[is->host];
 
         if (!is->started && v->member == 0 && bns_world_state(o->m->w, v->id) != BNS_NODE_UP)
             sim_server_join(v, &o->got, is->id);
@@ -243,22 +263,23 @@ static void on_status(struct bns_grpc_ccall *c, int status, const char *text)
 {
     struct sim_operator *o = bns_grpc_ccall_arg(c);
     struct etcd_sim *m = o->m;
-    bool list;
+    bool list, oom = m->cfg->world.nemesis.oom > 0 && strstr(text, "reset the stream") != NULL;
+    bool refused = sim_auth_refused(status, text);
 
     o->busy = false;
     if (m->phase == SIM_DONE || m->failed)
         return;
     bns_world_note(m->w, "operator: %d at n%u: %d %s", (int)o->asked, o->server, status, text);
-    if (sim_auth_refused(status, text))
+    if (refused)
         sim_creds_stale(o->owner, false);
-    else if (status == BNS_GRPC_UNIMPLEMENTED || status == BNS_GRPC_INTERNAL ||
-             status == BNS_GRPC_INVALID_ARGUMENT)
+    else if (!oom && (status == BNS_GRPC_UNIMPLEMENTED || status == BNS_GRPC_INTERNAL ||
+                      status == BNS_GRPC_INVALID_ARGUMENT))
         sim_complain(m, "change %d of members at n%u ended with %d: %s", (int)o->asked, o->server,
                      status, text);
     list = o->asked == SIM_CHANGE_LIST;
     o->fresh = list && status == BNS_GRPC_OK && o->got.count > 0 && !o->weak;
-    if (list && status == BNS_GRPC_OK && o->weak)
-        follow_weak_list(o);
+    if (list && (status == BNS_GRPC_OK || refused) && o->weak)
+        follow_weak_list(o, refused);
     o->weak = list && status != BNS_GRPC_OK && !o->weak;
     if (o->fresh) {
         o->list = o->got;
