@@ -54,8 +54,8 @@ struct sim_server {
     bool served;     /* it has come to know who it is */
     bool leaves;     /* it knows that it belongs no more */
     unsigned memberships;
-    uint64_t flags_members; /* in its command line */
-    char cluster[480];
+    bool joins;              /* its flags: a cluster that exists, */
+    char cluster[480];       /* of these */
     char urls[ETCD_URL_MAX]; /* where it says that peers find it */
     struct etcd_join *join;
     struct bns_raft_conf applied_conf, leads_conf; /* as last looked at */
@@ -249,6 +249,7 @@ void sim_servers_note(struct etcd_sim *m); /* where each stands, into the trace 
 /* A process of a member that joins, on a host where none runs; `cluster`: its --initial-cluster.
  * Its data directory is new. */
 void sim_server_join(struct sim_server *v, const struct etcd_roster *list, uint64_t id);
+bool sim_server_flags_are(struct sim_server *v, const struct etcd_roster *list);
 void sim_server_retire(struct sim_server *v); /* ends it for good, at once */
 
 /* membership.c */

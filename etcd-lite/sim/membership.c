@@ -158,7 +158,7 @@ static void start_member(struct sim_operator *o, const struct etcd_roster_member
 {
     struct etcd_sim *m = o->m;
     struct sim_server *v = &m->servers[sim_id_find(m, r->id)->host];
-    bool stale = v->member == r->id && !v->served && v->flags_members != o->list.count;
+    bool stale = v->member == r->id && !v->served && !sim_server_flags_are(v, &o->list);
 
     if (v->member == r->id && !stale)
         return;

@@ -69,7 +69,7 @@ static void options(struct sim_server *v, struct sim_args *a)
     add(a, "--listen-peer-urls=http://%s:%u", host, SIM_PEER_PORT);
     add(a, "--initial-advertise-peer-urls=%s", v->urls);
     add(a, "--initial-cluster=%s", v->cluster);
-    if (v->flags_members > 0)
+    if (v->joins)
         add(a, "--initial-cluster-state=existing");
     add(a, "--snapshot-count=%llu", (unsigned long long)m->cfg->snapshot_count);
     add(a, "--insecure");
@@ -257,25 +257,39 @@ void sim_servers_start(struct etcd_sim *m)
 
 /* ---- members that come and go ---------------------------------------------------------------- */
 
-void sim_server_join(struct sim_server *v, const struct etcd_roster *list, uint64_t id)
+/* --initial-cluster of one that joins these. */
+static void name_all(struct sim_server *v, const struct etcd_roster *list, char *out, size_t cap)
 {
-    BNS_ASSERT(bns_world_state(v->m->w, v->id) != BNS_NODE_UP);
-    v->cluster[0] = '\0';
+    out[0] = '\0';
     for (size_t i = 0; i < list->count; i++) {
-        const struct etcd_roster_member *r = &list->member[i];
-        const struct sim_id *is = sim_id_find(v->m, r->id);
+        const struct sim_id *is = sim_id_find(v->m, list->member[i].id);
 
         BNS_ASSERT(is != NULL);
-        name_urls(v->cluster, sizeof v->cluster, is->host, &r->peer_urls);
-        if (r->id == id)
-            memcpy(v->urls, r->peer_urls.url[0], sizeof v->urls);
+        name_urls(out, cap, is->host, &list->member[i].peer_urls);
     }
+}
+
+bool sim_server_flags_are(struct sim_server *v, const struct etcd_roster *list)
+{
+    char cluster[sizeof v->cluster];
+
+    name_all(v, list, cluster, sizeof cluster);
+    return strcmp(cluster, v->cluster) == 0;
+}
+
+void sim_server_join(struct sim_server *v, const struct etcd_roster *list, uint64_t id)
+{
+    const struct etcd_roster_member *self = etcd_roster_find(list, id);
+
+    BNS_ASSERT(self != NULL && bns_world_state(v->m->w, v->id) != BNS_NODE_UP);
+    name_all(v, list, v->cluster, sizeof v->cluster);
+    memcpy(v->urls, self->peer_urls.url[0], sizeof v->urls);
     if (v->member != id)
         v->memberships++;
     sim_id_find(v->m, id)->started = true;
     v->member = id;
     v->served = v->votes = false;
-    v->flags_members = list->count;
+    v->joins = true;
     run_server(v);
 }
 
