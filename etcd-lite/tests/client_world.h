@@ -24,7 +24,7 @@ struct cw {
     struct {
         struct etcd_options opt;
         struct etcd_server *s; /* NULL: dead */
-        char text[10][400];
+        char text[11][400];
         struct bns_log log;
     } server[CW_SERVERS_MAX];
     struct bns_env *env; /* the client's */
@@ -35,7 +35,8 @@ struct cw {
 };
 
 static struct cw cw;
-static const char *cw_extra; /* one more flag of each server, NULL: none */
+static const char *cw_extra;                /* one more flag of each server, NULL: none */
+static const char *cw_extra_2;              /* and another one, if cw_extra is there */
 static const struct bns_node_main *cw_main; /* what runs on the servers' nodes; NULL: our server */
 
 static int64_t cw_ms(void *arg)
@@ -74,6 +75,8 @@ static void cw_options(unsigned id)
     (void)snprintf(argv[8], 400, "--insecure");
     if (cw_extra != NULL)
         (void)snprintf(argv[n++] = cw.server[id].text[9], 400, "%s", cw_extra);
+    if (cw_extra != NULL && cw_extra_2 != NULL)
+        (void)snprintf(argv[n++] = cw.server[id].text[10], 400, "%s", cw_extra_2);
     argv[n] = NULL;
     assert_int_equal(etcd_options_read(&cw.server[id].opt, &cw.arena, n, argv, none, &code),
                      ETCD_RUN);

@@ -481,6 +481,76 @@ static void fragments_are_told_as_whole_revisions(void **state)
     }
 }
 
+#define PIECES 400
+#define PIECE_EVENTS 100
+
+/* One revision of 40,000 events, in 400 fragments. */
+static void take_wide(struct bns_grpc_call *c, enum bns_etcd_method m, struct bns_slice msg)
+{
+    static Etcdserverpb__Event event[PIECE_EVENTS], *events[PIECE_EVENTS];
+    static Etcdserverpb__KeyValue kv = ETCDSERVERPB__KEY_VALUE__INIT;
+    Etcdserverpb__WatchResponse r = ETCDSERVERPB__WATCH_RESPONSE__INIT;
+
+    (void)msg;
+    if (fake.seen[m] > 1)
+        return; /* asks for progress */
+    r.has_created = r.created = true;
+    fake_send(c, &r.base);
+    r.has_created = r.created = false;
+    kv.has_mod_revision = true;
+    kv.mod_revision = REVISIONS;
+    for (size_t i = 0; i < PIECE_EVENTS; i++) {
+        etcdserverpb__event__init(&event[i]);
+        event[i].kv = &kv;
+        events[i] = &event[i];
+    }
+    r.events = events;
+    r.n_events = PIECE_EVENTS;
+    for (unsigned i = 0; i < PIECES; i++) {
+        r.has_fragment = r.fragment = i + 1 < PIECES;
+        fake_send(c, &r.base);
+    }
+}
+
+static void on_wide(void *arg, const Etcdserverpb__WatchResponse *r)
+{
+    struct seen *s = arg;
+
+    s->calls++;
+    s->events += (unsigned)r->n_events;
+    s->over = true;
+}
+
+/* What waits for the rest of its revision costs memory in proportion to what has come. */
+static void the_memory_of_a_wide_revision_is_linear(void **state)
+{
+    struct bns_etcd *c;
+    struct bns_etcd_watch *w;
+    struct seen s = {0};
+    static const struct bns_etcd_watch_handler wide = {.on_events = on_wide, .on_end = on_end};
+    const struct bns_etcd_watch_options o = {
+        .key = BNS_LIT("k"), .start_revision = 1, .handler = &wide, .arg = &s};
+    struct bns_test_heap *heap;
+    size_t limit = (size_t)PIECES * PIECE_EVENTS * 600;
+    (void)state;
+
+    fake_world(45, 1);
+    heap = bns_world_heap(cw.w, cw.servers);
+    bns_test_heap_limit(heap, limit);
+    fake.take = take_wide;
+    c = cw_client(NULL);
+    assert_int_equal(bns_etcd_watch_open(c, &o, &w), BNS_OK);
+    assert_true(cw_until(&s.over, 60 * BNS_SEC));
+    assert_int_equal(s.status, 0);
+    assert_int_equal(s.calls, 1);
+    assert_int_equal(s.events, PIECES * PIECE_EVENTS);
+    print_message("  %zu bytes an event at most\n",
+                  bns_test_heap_peak(heap) / (PIECES * PIECE_EVENTS));
+    bns_etcd_watch_close(w);
+    bns_etcd_free(c);
+    cw_free();
+}
+
 static uint8_t mebibyte[1024 * 1024];
 
 static void kept(void *arg, int code)
@@ -529,6 +599,7 @@ int main(void)
         cmocka_unit_test(a_grant_with_an_id_of_the_owner_is_asked_for_once),
         cmocka_unit_test(a_lock_closed_while_it_enters_does_not_come_back),
         cmocka_unit_test(fragments_are_told_as_whole_revisions),
+        cmocka_unit_test(the_memory_of_a_wide_revision_is_linear),
         cmocka_unit_test(a_response_too_large_ends_the_watch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

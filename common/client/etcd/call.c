@@ -192,8 +192,10 @@ static void on_status(struct bns_grpc_ccall *cc, int status, const char *text)
                may_have_happened(k, BNS_GRPC_CANCELLED, ""));
         return;
     }
-    if (status == BNS_GRPC_CANCELLED)
-        status = BNS_GRPC_UNAVAILABLE; /* not by us: its connection was given up */
+    if (status == BNS_GRPC_CANCELLED) { /* not by us */
+        status = BNS_GRPC_UNAVAILABLE;
+        text = BNS_ETCD_GIVEN_UP;
+    }
     if (status != BNS_GRPC_OK)
         keep_cause(k, text);
     if (status == BNS_GRPC_UNAVAILABLE) {

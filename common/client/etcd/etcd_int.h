@@ -9,6 +9,7 @@
 
 #define BNS_ETCD_ANSWER_MAX (128u * 1024 * 1024)
 #define BNS_ETCD_HINT_MAX 192u
+#define BNS_ETCD_GIVEN_UP "the server was silent: its connection was given up"
 
 struct bns_etcd_ep {
     struct bns_etcd *c;

@@ -108,7 +108,7 @@ static void looked(void *arg, const struct bns_etcd_answer *a)
     struct bns_etcd_observe *o = arg;
     const Etcdserverpb__RangeResponse *r = (const void *)a->msg;
     bool lost = a->status == BNS_GRPC_UNAVAILABLE || a->status == BNS_GRPC_DEADLINE_EXCEEDED ||
-                a->status == BNS_GRPC_RESOURCE_EXHAUSTED;
+                a->status == BNS_GRPC_RESOURCE_EXHAUSTED || a->status == BNS_GRPC_INTERNAL;
 
     o->call = NULL;
     if (lost) {

@@ -1,8 +1,8 @@
 /* peers.c - the names under a prefix; see peers.h.
  *
  * A read of the prefix, then a watch from the revision of the read. When the watch is lost to a
- * compaction, a read again: what it does not show has gone. The names are a plain list: they are
- * few, and change seldom.
+ * compaction, or there was no memory for a name, a read again: what it does not show has gone. The
+ * names are a plain list: they are few, and change seldom.
  */
 #include "client/etcd/peers.h"
 
@@ -28,6 +28,7 @@ struct bns_etcd_peers {
     struct bns_list names;
     size_t count;
     bool synced, closed;
+    bool short_of; /* memory, for a name: read again */
     unsigned busy;
     size_t prefix_len;
     uint8_t *end;     /* of the range */
@@ -73,12 +74,15 @@ static void is_there(struct bns_etcd_peers *p, const Etcdserverpb__KeyValue *kv)
     struct bns_slice name = bns_slice_skip(bns_slice(kv->key.data, kv->key.len), p->prefix_len);
     struct peer *e = find(p, name);
 
+    if (e == NULL && p->count >= BNS_ETCD_PEERS_MAX) {
+        BNS_LOG(p->c->env->log, BNS_LOG_WARN, "peers", "a peer is left out",
+                BNS_BYTES("name", name), BNS_U64("kept", p->count));
+        return;
+    }
     if (e == NULL) {
-        e = p->count >= BNS_ETCD_PEERS_MAX ? NULL
-                                           : bns_alloc_zero(p->c->env->alloc, sizeof *e + name.len);
+        e = bns_alloc_zero(p->c->env->alloc, sizeof *e + name.len);
         if (e == NULL) {
-            BNS_LOG(p->c->env->log, BNS_LOG_WARN, "peers", "a peer is left out",
-                    BNS_BYTES("name", name), BNS_U64("kept", p->count));
+            p->short_of = true;
             return;
         }
         e->len = name.len;
@@ -106,11 +110,18 @@ static bool leave(struct bns_etcd_peers *p)
     return !closed;
 }
 
+static void later(struct bns_etcd_peers *p)
+{
+    bns_timer_start(p->c->env, &p->timer,
+                    bns_now_ns(p->c->env) + bns_etcd_backoff_ns(p->c, ++p->tries));
+}
+
 static void on_events(void *arg, const Etcdserverpb__WatchResponse *r)
 {
     struct bns_etcd_peers *p = arg;
 
     p->busy++;
+    p->short_of = false;
     for (size_t i = 0; i < r->n_events && !p->closed; i++) {
         const Etcdserverpb__KeyValue *kv = r->events[i]->kv;
         struct peer *e;
@@ -123,7 +134,11 @@ static void on_events(void *arg, const Etcdserverpb__WatchResponse *r)
         if (e != NULL)
             drop(p, e);
     }
-    (void)leave(p); /* whether it was closed is of no interest here */
+    if (!leave(p) || !p->short_of)
+        return;
+    bns_etcd_watch_close(p->watch); /* its callback is on the stack: it goes afterwards */
+    p->watch = NULL;
+    later(p);
 }
 
 static void finish(struct bns_etcd_peers *p, int status, const char *text)
@@ -144,18 +159,13 @@ static void on_watch_end(void *arg, int status, const char *text, int64_t compac
         finish(p, status, text);
 }
 
-static void later(struct bns_etcd_peers *p)
-{
-    bns_timer_start(p->c->env, &p->timer,
-                    bns_now_ns(p->c->env) + bns_etcd_backoff_ns(p->c, ++p->tries));
-}
-
 static void take_all(struct bns_etcd_peers *p, const Etcdserverpb__RangeResponse *r)
 {
     BNS_LIST_EACH(n, &p->names)
     {
         BNS_CONTAINER(n, struct peer, node)->seen = false;
     }
+    p->short_of = false;
     for (size_t i = 0; i < r->n_kvs; i++)
         is_there(p, r->kvs[i]);
     BNS_LIST_EACH(m, &p->names)
@@ -165,9 +175,12 @@ static void take_all(struct bns_etcd_peers *p, const Etcdserverpb__RangeResponse
         if (!e->seen)
             drop(p, e);
     }
+    if (p->short_of)
+        return;
     if (!p->synced && !p->closed && p->h->on_synced != NULL)
         p->h->on_synced(p->arg);
     p->synced = true;
+    p->tries = 0;
 }
 
 static void looked(void *arg, const struct bns_etcd_answer *a)
@@ -193,6 +206,10 @@ static void looked(void *arg, const struct bns_etcd_answer *a)
     take_all(p, r);
     if (!leave(p))
         return;
+    if (p->short_of) {
+        later(p);
+        return;
+    }
     o.end = bns_etcd_prefix_end(prefix, p->end);
     o.start_revision = r->header == NULL ? 0 : r->header->revision + 1;
     if (bns_etcd_watch_open(p->c, &o, &p->watch) != BNS_OK) {

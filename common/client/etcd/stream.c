@@ -67,8 +67,10 @@ static void on_status(struct bns_grpc_ccall *cc, int status, const char *text)
     struct bns_etcd *c = s->c;
 
     s->cc = NULL;
-    if (s->handler != NULL && status == BNS_GRPC_CANCELLED)
-        status = BNS_GRPC_UNAVAILABLE; /* not by its owner: its connection was given up */
+    if (s->handler != NULL && status == BNS_GRPC_CANCELLED) { /* not by its owner */
+        status = BNS_GRPC_UNAVAILABLE;
+        text = c->freed ? text : BNS_ETCD_GIVEN_UP;
+    }
     if (status == BNS_GRPC_UNAVAILABLE && !s->suspect)
         bns_etcd_ep_failed(c, s->ep);
     if (!c->freed)

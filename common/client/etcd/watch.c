@@ -9,8 +9,10 @@
  * revision are held until the next fragment shows that they were all; so each call of on_events has
  * whole revisions, and a resumption at `next` neither splits nor repeats one. What is held are
  * decoded messages in an arena; when a later revision begins, its message is decoded once more into
- * an arena of its own, and the old one goes. A revision larger than HELD_MAX, or a message that
- * gRPC refuses for its size, ends the watch: it would be as large the next time.
+ * an arena of its own, and the old one goes. What is held are events of one revision, in an array
+ * that doubles: a revision of n events in any number of fragments costs O(n), in time and memory.
+ * A revision larger than HELD_MAX, or a message that gRPC refuses for its size, ends the watch: it
+ * would be as large the next time.
  */
 #include "client/etcd/watch.h"
 
@@ -36,26 +38,27 @@ struct bns_etcd_watch {
     bool wanted;           /* the owner has asked for progress */
     struct bns_arena held; /* events of a revision of which more is to come */
     Etcdserverpb__Event **events;
-    size_t events_count, held_bytes;
+    size_t events_count, events_room, held_bytes;
     uint8_t bytes[]; /* key and end */
 };
 
 static void reopen(struct bns_etcd_watch *w);
+
+static void drop_held(struct bns_etcd_watch *w)
+{
+    bns_arena_free(&w->held);
+    bns_free(w->c->env->alloc, w->events);
+    w->events = NULL;
+    w->events_count = w->events_room = w->held_bytes = 0;
+}
 
 static void free_watch(struct bns_etcd_watch *w)
 {
     bns_timer_stop(w->c->env, &w->timer);
     if (w->stream != NULL)
         bns_etcd_stream_close(w->stream);
-    bns_arena_free(&w->held);
+    drop_held(w);
     bns_free(w->c->env->alloc, w);
-}
-
-static void drop_held(struct bns_etcd_watch *w)
-{
-    bns_arena_free(&w->held);
-    w->events = NULL;
-    w->events_count = w->held_bytes = 0;
 }
 
 /* A callback has returned: what it has closed goes. */
@@ -191,26 +194,40 @@ static int64_t mod_of(const Etcdserverpb__Event *e)
     return e->kv == NULL ? 0 : e->kv->mod_revision;
 }
 
+/* Room for `count` events. */
+static bool room(struct bns_etcd_watch *w, size_t count)
+{
+    size_t want = w->events_room == 0 ? 16 : w->events_room;
+    Etcdserverpb__Event **all;
+
+    if (count <= w->events_room)
+        return true;
+    while (want < count)
+        want *= 2; /* count is bounded by the bytes of messages that are held */
+    all = bns_resize(w->c->env->alloc, w->events, want * sizeof *all);
+    if (all == NULL)
+        return false;
+    w->events = all;
+    w->events_room = want;
+    return true;
+}
+
 /* Decodes the message into the arena of what is held, behind the events that are held already. */
 static Etcdserverpb__WatchResponse *hold(struct bns_etcd_watch *w, struct bns_slice msg)
 {
-    Etcdserverpb__Event **all;
     Etcdserverpb__WatchResponse *r;
     ProtobufCMessage *m;
 
     if (bns_etcd_unpack(BNS_ETCD_WATCH, msg, &w->held, &m) != BNS_OK)
         return NULL;
     r = (void *)m;
-    all = bns_arena_alloc(&w->held, (w->events_count + r->n_events) * sizeof *all);
-    if (all == NULL)
+    if (!room(w, w->events_count + r->n_events))
         return NULL;
-    if (w->events_count > 0)
-        memcpy(all, w->events, w->events_count * sizeof *all);
     if (r->n_events > 0)
-        memcpy(all + w->events_count, r->events, r->n_events * sizeof *all);
+        memcpy(w->events + w->events_count, r->events, r->n_events * sizeof *r->events);
     w->held_bytes += msg.len;
     w->events_count += r->n_events;
-    w->events = r->events = all;
+    r->events = w->events;
     r->n_events = w->events_count;
     return r;
 }
@@ -226,8 +243,8 @@ static void once_more(struct bns_etcd_watch *w)
 /* A fragment, or what comes behind one: tells the revisions that are whole, holds the rest. */
 static void piece(struct bns_etcd_watch *w, struct bns_slice msg)
 {
+    size_t before = w->events_count, count, cut, skip = 0;
     Etcdserverpb__WatchResponse *r = hold(w, msg);
-    size_t count, cut;
     int64_t last;
 
     if (r == NULL) {
@@ -239,8 +256,10 @@ static void piece(struct bns_etcd_watch *w, struct bns_slice msg)
     }
     count = cut = r->n_events;
     last = count == 0 ? 0 : mod_of(r->events[count - 1]);
-    while (r->fragment && cut > 0 && mod_of(r->events[cut - 1]) == last)
+    while (r->fragment && cut > before && mod_of(r->events[cut - 1]) == last)
         cut--;
+    if (r->fragment && cut == before && before > 0 && mod_of(r->events[0]) == last)
+        cut = 0; /* what was held is of one revision: that of this message */
     r->n_events = cut;
     if (cut > 0 && !events(w, r))
         return;
@@ -253,10 +272,10 @@ static void piece(struct bns_etcd_watch *w, struct bns_slice msg)
             once_more(w);
             return;
         }
-        while (w->events_count > 0 && mod_of(w->events[0]) < last) {
-            w->events++;
-            w->events_count--;
-        }
+        while (skip < w->events_count && mod_of(w->events[skip]) < last)
+            skip++;
+        w->events_count -= skip;
+        memmove(w->events, w->events + skip, w->events_count * sizeof *w->events);
     } else if (w->held_bytes > HELD_MAX) {
         finish(w, BNS_GRPC_RESOURCE_EXHAUSTED, "the events of one revision are too large", 0);
     }
