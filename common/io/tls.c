@@ -48,6 +48,7 @@ void bns_tls_unref(struct bns_tls *t)
     bns_free(a, t->files.client_cert);
     bns_free(a, t->files.client_key);
     bns_free(a, t->files.ca);
+    bns_free(a, t->files.crl);
     bns_free(a, t->allowed_cn);
     bns_free(a, t->allowed_hostname);
     bns_free(a, t->ciphers);
@@ -84,7 +85,7 @@ static bool copy_all(struct bns_tls *t, const struct bns_tls_config *c)
            copy(a, c->key_file, &t->files.key) &&
            copy(a, c->client_cert_file, &t->files.client_cert) &&
            copy(a, c->client_key_file, &t->files.client_key) && copy(a, c->ca_file, &t->files.ca) &&
-           copy(a, c->allowed_cn, &t->allowed_cn) &&
+           copy(a, c->crl_file, &t->files.crl) && copy(a, c->allowed_cn, &t->allowed_cn) &&
            copy(a, c->allowed_hostname, &t->allowed_hostname) && copy(a, c->ciphers, &t->ciphers);
 }
 
@@ -146,6 +147,8 @@ static void find_metrics(struct bns_tls *t)
                                     "Connections closed for a wish to renegotiate.");
     t->cut = bns_counter(m, "bns_tls_truncated_total", labels,
                          "Connections that ended without close_notify.");
+    t->revoked = bns_counter(m, "bns_tls_revoked_total", labels,
+                             "Handshakes refused for a revoked certificate.");
     t->half = bns_gauge(m, "bns_tls_handshakes_open", labels, "Handshakes under way.");
 }
 

@@ -28,7 +28,7 @@ struct bns_tls;
 
 enum bns_tls_version { BNS_TLS_DEFAULT, BNS_TLS_1_2, BNS_TLS_1_3 };
 
-/* All texts are copied. Files are PEM, read through env->vfs. */
+/* All texts are copied. Files are PEM (but crl_file), read through env->vfs. */
 struct bns_tls_config {
     const char *name; /* in messages and metrics: "client", "peer" */
     bool serve;       /* it will be given to bns_tls_listen(): needs cert_file and key_file */
@@ -36,6 +36,7 @@ struct bns_tls_config {
     const char *cert_file, *key_file;               /* the certificate with its chain; its key */
     const char *client_cert_file, *client_key_file; /* to dial with; NULL: those above, if any */
     const char *ca_file;                            /* who is trusted; NULL: the system's list */
+    const char *crl_file;         /* revoked certificates, PEM or DER; NULL: none are */
     bool client_cert_auth;        /* accept only who shows a certificate that ca_file signed */
     const char *allowed_cn;       /* of a client's certificate; NULL: any */
     const char *allowed_hostname; /* likewise, one of its names */

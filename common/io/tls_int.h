@@ -2,6 +2,7 @@
  *
  *   tls.c         struct bns_tls: life, looking at its files, messages and metrics
  *   tls_load.c    files to SSL_CTX
+ *   tls_crl.c     revoked certificates
  *   tls_stream.c  one stream: records in and out
  *   tls_shake.c   handshakes: start, verdict, plain text that is refused
  *   tls_listen.c  listeners and dialling
@@ -22,11 +23,14 @@
 
 /* ---- certificates ---------------------------------------------------------------------------- */
 struct bns_tls_files {
-    char *cert, *key, *client_cert, *client_key, *ca;
+    char *cert, *key, *client_cert, *client_key, *ca, *crl;
 };
+
+struct bns_tls_crl;
 
 struct bns_tls_ctx { /* what one look at the files makes */
     SSL_CTX *serve, *dial;
+    struct bns_tls_crl *crl; /* NULL: no certificate is revoked */
 };
 
 enum bns_tls_result {
@@ -70,7 +74,7 @@ struct bns_tls {
     BIO_METHOD *bio;
 
     struct bns_counter *shakes[2][BNS_TLS_RESULTS]; /* dialled, accepted */
-    struct bns_counter *reloads[2], *renegotiations, *cut;
+    struct bns_counter *reloads[2], *renegotiations, *cut, *revoked;
     struct bns_gauge *half;
     uint64_t log_ns, cut_log_ns;
 };
@@ -92,6 +96,13 @@ BNS_MUST_CHECK int bns_tls_load(const struct bns_tls *t, struct bns_vfs *vfs, co
                                 uint8_t digest[BNS_TLS_DIGEST], struct bns_tls_ctx *out,
                                 struct bns_err *err);
 void bns_tls_ctx_free(struct bns_tls_ctx *c);
+
+/* tls_crl.c: any thread, but _verify. BNS_E_INVALID names the path. */
+BNS_MUST_CHECK int bns_tls_crl_new(const struct bns_alloc *alloc, struct bns_slice text,
+                                   const char *path, struct bns_tls_crl **out, struct bns_err *err);
+void bns_tls_crl_free(struct bns_tls_crl *c); /* NULL is fine */
+bool bns_tls_crl_has(const struct bns_tls_crl *c, const X509 *cert);
+int bns_tls_crl_verify(int good, X509_STORE_CTX *x); /* OpenSSL's, once for each certificate */
 
 /* ---- streams --------------------------------------------------------------------------------- */
 enum bns_tls_state {

@@ -24,11 +24,12 @@
 #include "store/vfs.h"
 
 #define FILE_MAX (1024u * 1024)
+#define CRL_MAX (16u * 1024 * 1024) /* some authorities revoke a lot */
 #define CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
 #define CERT_LIST_MAX 65536 /* bytes of certificates that a peer may send */
 
 struct texts { /* the files' contents */
-    struct bns_buf cert, key, client_cert, client_key, ca;
+    struct bns_buf cert, key, client_cert, client_key, ca, crl;
 };
 
 static const char *why(void)
@@ -55,8 +56,9 @@ static int read_file(struct bns_vfs *vfs, const char *path, struct bns_buf *out,
     rv = bns_vfs_open(vfs, path, BNS_OPEN_READ, &f, &e);
     if (rv == BNS_OK)
         rv = bns_file_size(f, &size, &e);
-    if (rv == BNS_OK && size > FILE_MAX)
-        rv = bns_err_set(&e, BNS_E_TOOBIG, "%s: larger than 1 MiB", path);
+    if (rv == BNS_OK && size >= out->max)
+        rv = bns_err_set(&e, BNS_E_TOOBIG, "%s: larger than %zu MiB", path,
+                         out->max / (1024u * 1024));
     if (rv == BNS_OK)
         rv = bns_buf_reserve(out, (size_t)size + 1);
     if (rv == BNS_OK)
@@ -86,12 +88,15 @@ static int read_all(const struct bns_tls *t, struct bns_vfs *vfs, struct texts *
         rv = read_file(vfs, f->client_key, &x->client_key, err);
     if (rv == BNS_OK)
         rv = read_file(vfs, f->ca, &x->ca, err);
+    if (rv == BNS_OK)
+        rv = read_file(vfs, f->crl, &x->crl, err);
     return rv;
 }
 
 static int digest_all(const struct texts *x, uint8_t out[BNS_TLS_DIGEST], struct bns_err *err)
 {
-    const struct bns_buf *all[] = {&x->cert, &x->key, &x->client_cert, &x->client_key, &x->ca};
+    const struct bns_buf *all[] = {&x->cert,       &x->key, &x->client_cert,
+                                   &x->client_key, &x->ca,  &x->crl};
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     bool good = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
 
@@ -333,7 +338,7 @@ static int make_serve(const struct bns_tls *t, const struct texts *x, SSL_CTX **
     SSL_CTX_set_verify(*out,
                        t->client_cert_auth ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
                                            : SSL_VERIFY_NONE,
-                       NULL);
+                       bns_tls_crl_verify);
     SSL_CTX_set_alpn_select_cb(*out, on_alpn, NULL);
     if (SSL_CTX_set_session_id_context(*out, session_ctx, sizeof session_ctx - 1) != 1 ||
         SSL_CTX_set_num_tickets(*out, 1) != 1 ||
@@ -355,7 +360,8 @@ static int make_dial(const struct bns_tls *t, const struct texts *x, SSL_CTX **o
     if (rv == BNS_OK)
         rv = trust(t, *out, x, false, err);
     if (rv == BNS_OK)
-        SSL_CTX_set_verify(*out, t->skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+        SSL_CTX_set_verify(*out, t->skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
+                           bns_tls_crl_verify);
     return rv;
 }
 
@@ -363,6 +369,7 @@ void bns_tls_ctx_free(struct bns_tls_ctx *c)
 {
     SSL_CTX_free(c->serve); /* NULL is fine */
     SSL_CTX_free(c->dial);
+    bns_tls_crl_free(c->crl);
     *c = (struct bns_tls_ctx){0};
 }
 
@@ -373,6 +380,7 @@ static void texts_init(struct texts *x, const struct bns_alloc *a)
     bns_buf_init(&x->client_cert, a, FILE_MAX + 1);
     bns_buf_init(&x->client_key, a, FILE_MAX + 1);
     bns_buf_init(&x->ca, a, FILE_MAX + 1);
+    bns_buf_init(&x->crl, a, CRL_MAX + 1);
 }
 
 static void forget(struct bns_buf *b)
@@ -399,6 +407,9 @@ int bns_tls_load(const struct bns_tls *t, struct bns_vfs *vfs, const uint8_t *kn
             rv = make_serve(t, &x, &out->serve, err);
         if (rv == BNS_OK && t->want_dial)
             rv = make_dial(t, &x, &out->dial, err);
+        if (rv == BNS_OK && t->files.crl != NULL)
+            rv = bns_tls_crl_new(t->env->alloc, bns_slice(x.crl.ptr, x.crl.len), t->files.crl,
+                                 &out->crl, err);
         if (rv != BNS_OK)
             bns_tls_ctx_free(out);
     }
@@ -407,5 +418,6 @@ int bns_tls_load(const struct bns_tls *t, struct bns_vfs *vfs, const uint8_t *kn
     bns_buf_free(&x.client_cert);
     forget(&x.client_key);
     bns_buf_free(&x.ca);
+    bns_buf_free(&x.crl);
     return rv;
 }

@@ -70,6 +70,8 @@ static const char *remedy_of_verify(const struct bns_tls_stream *s, long result)
     case X509_V_ERR_CERT_HAS_EXPIRED:
     case X509_V_ERR_CERT_NOT_YET_VALID:
         return "renew the certificate of the other side, or set the clocks";
+    case X509_V_ERR_CERT_REVOKED:
+        return "its certificate, or one above it, is in the revocation list: it needs a new one";
     case X509_V_ERR_INVALID_PURPOSE:
         return s->accepted ? "its certificate needs the extended key usage clientAuth"
                            : "its certificate needs the extended key usage serverAuth";
@@ -94,6 +96,8 @@ static const struct {
     {SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE, BNS_E_UNAUTH,
      "our certificate lacks the extended key usage for this side"},
     {SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, BNS_E_UNAUTH, "renew our certificate"},
+    {SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED, BNS_E_UNAUTH,
+     "our certificate is in the other side's revocation list: renew it"},
     {SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN, BNS_E_UNAUTH,
      "the other side refuses our certificate: its log says why (name, CA, dates, usage)"},
     {SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED, BNS_E_UNAUTH,

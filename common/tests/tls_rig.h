@@ -255,4 +255,30 @@ static inline void serve_once(struct rig *r, struct client *c)
         fail_msg("not served: %s", r->k.said);
 }
 
+/* ---- resumption ------------------------------------------------------------------------------ */
+/* Shakes hands, with *session if there is one, which is then replaced; true: it was resumed. */
+static inline bool resumed(struct rig *r, SSL_CTX *ctx, SSL_SESSION **session, size_t *accepted)
+{
+    struct kit_raw raw;
+    size_t before = r->accepted;
+    bool reused;
+
+    kit_raw_dial(&raw, &r->k.f.env, r->port, ctx);
+    if (*session != NULL)
+        assert_int_equal(SSL_set_session(raw.ssl, *session), 1);
+    fake_run_for(&r->k.f, BNS_SEC / 10);
+    *accepted = r->accepted - before;
+    reused = SSL_session_reused(raw.ssl) == 1;
+    if (*accepted == 1) {
+        SSL_SESSION_free(*session);
+        *session = SSL_get1_session(raw.ssl);
+        SSL_set_shutdown(raw.ssl, SSL_SENT_SHUTDOWN); /* or the session is thrown away */
+    }
+    if (!raw.closed)
+        bns_stream_reset(raw.s);
+    fake_run_for(&r->k.f, BNS_SEC / 10);
+    kit_raw_free(&raw);
+    return reused;
+}
+
 #endif

@@ -55,6 +55,7 @@ static void defaults(struct etcd_options *o)
         .compact_hash_check_ns = 60 * BNS_SEC,
         .strict_reconfig = true,
         .learners_max = 1,
+        .secure = {.self_signed_years = 1},
     };
     etcd_more_defaults(&o->more);
 }
@@ -362,15 +363,9 @@ static int load_file(struct etcd_options *o, const struct bns_cli_flag *flags,
                      struct bns_arena *arena, struct bns_err *err)
 {
     struct bns_config_key keys[FLAGS_MAX] = {0};
-    const char *section;
     size_t n = 0;
 
     for (size_t i = 0; flags[i].name != NULL; i++) {
-        section = strcmp(flags[i].name, "auto-tls") == 0        ? "client-transport-security"
-                  : strcmp(flags[i].name, "peer-auto-tls") == 0 ? "peer-transport-security"
-                                                                : NULL;
-        if (section != NULL) /* as etcd's sample file has it */
-            keys[n++] = (struct bns_config_key){section, "auto-tls", flags[i].kind, flags[i].dst};
         if (!is_secure(o, flags[i].dst))
             keys[n++] = (struct bns_config_key){"", flags[i].name, flags[i].kind, flags[i].dst};
     }

@@ -96,12 +96,6 @@ static const struct taken {
     {"socket-reuse-address", BNS_VALUE_BOOL, TAKES, NULL, NULL, "addresses always are"},
     {"socket-reuse-port", BNS_VALUE_BOOL, REFUSES, "false", NULL,
      "two servers on one port are not possible here"},
-    {"auto-tls", BNS_VALUE_BOOL, REFUSES, "false", NULL, "certificates are not made here"},
-    {"peer-auto-tls", BNS_VALUE_BOOL, REFUSES, "false", NULL, "certificates are not made here"},
-    {"client-crl-file", BNS_VALUE_STR, REFUSES, "", NULL, "revocation lists are not read"},
-    {"peer-crl-file", BNS_VALUE_STR, REFUSES, "", NULL, "revocation lists are not read"},
-    {"self-signed-cert-validity", BNS_VALUE_U64, TAKES, NULL, NULL,
-     "certificates are not made here"},
     /* links of members are watched by pings */
     {"raft-read-timeout", BNS_VALUE_DURATION, TAKES, NULL, NULL, "pings end a link that is dead"},
     {"raft-write-timeout", BNS_VALUE_DURATION, TAKES, NULL, NULL, "pings end a link that is dead"},

@@ -37,6 +37,15 @@ size_t etcd_secure_flags(struct etcd_secure_options *o, struct bns_cli_flag *out
          "common name that members must have", NULL},
         {"peer-cert-allowed-hostname", 0, BNS_VALUE_STR, &p->allowed_hostname,
          "name that the certificates of members must have", NULL},
+        {"client-crl-file", 0, BNS_VALUE_STR, &c->crl_file,
+         "revoked certificates of clients, PEM or DER", NULL},
+        {"peer-crl-file", 0, BNS_VALUE_STR, &p->crl_file, "of other members", NULL},
+        {"auto-tls", 0, BNS_VALUE_BOOL, &c->auto_tls,
+         "make a certificate for clients in the data directory", NULL},
+        {"peer-auto-tls", 0, BNS_VALUE_BOOL, &p->auto_tls,
+         "likewise for other members, which is not verified", NULL},
+        {"self-signed-cert-validity", 0, BNS_VALUE_U64, &o->self_signed_years,
+         "years that such a certificate is good for", NULL},
         {"cipher-suites", 0, BNS_VALUE_LIST, &o->cipher_suites,
          "of TLS 1.2, Go's names, separated by commas", NULL},
         {"tls-min-version", 0, BNS_VALUE_STR, &o->version_min, "TLS1.2 or TLS1.3", NULL},
@@ -59,6 +68,7 @@ static size_t side_keys(const char *section, struct etcd_secure_side *s, struct 
         {section, "trusted-ca-file", BNS_VALUE_STR, &s->trusted_ca_file},
         {section, "allowed-cn", BNS_VALUE_STR, &s->allowed_cn},
         {section, "allowed-hostname", BNS_VALUE_STR, &s->allowed_hostname},
+        {section, "auto-tls", BNS_VALUE_BOOL, &s->auto_tls},
     };
 
     memcpy(out, keys, sizeof keys);
@@ -72,6 +82,10 @@ size_t etcd_secure_keys(struct etcd_secure_options *o, struct bns_config_key *ou
     out[n++] = (struct bns_config_key){"", "cipher-suites", BNS_VALUE_LIST, &o->cipher_suites};
     out[n++] = (struct bns_config_key){"", "tls-min-version", BNS_VALUE_STR, &o->version_min};
     out[n++] = (struct bns_config_key){"", "tls-max-version", BNS_VALUE_STR, &o->version_max};
+    out[n++] = (struct bns_config_key){"", "self-signed-cert-validity", BNS_VALUE_U64,
+                                       &o->self_signed_years};
+    out[n++] = (struct bns_config_key){"", "client-crl-file", BNS_VALUE_STR, &o->client.crl_file};
+    out[n++] = (struct bns_config_key){"", "peer-crl-file", BNS_VALUE_STR, &o->peer.crl_file};
     n += side_keys("client-transport-security", &o->client, out + n);
     n += side_keys("peer-transport-security", &o->peer, out + n);
     BNS_ASSERT(n <= ETCD_SECURE_FLAGS);
@@ -250,6 +264,8 @@ int etcd_secure_derive(struct etcd_options *o, struct bns_arena *arena, struct b
                          "hostname=\"%s\")",
                          s->peer.allowed_cn, s->peer.allowed_hostname);
     if (rv == BNS_OK)
+        rv = etcd_secure_auto_derive(o, arena, err);
+    if (rv == BNS_OK)
         rv = check_client_urls(o, &o->client_urls, &s->client_tls, err);
     if (rv == BNS_OK)
         rv = check_client_urls(o, &o->client_http, &s->client_tls, err);
@@ -297,12 +313,14 @@ static struct bns_tls_config config_of(const struct etcd_secure_options *o,
         .client_cert_file = s->client_cert_file,
         .client_key_file = s->client_key_file,
         .ca_file = s->trusted_ca_file,
+        .crl_file = s->crl_file,
         .client_cert_auth = s->client_cert_auth || given(s->trusted_ca_file),
         .allowed_cn = given(s->allowed_cn) ? s->allowed_cn : NULL,
         .allowed_hostname = given(s->allowed_hostname) ? s->allowed_hostname : NULL,
         .ciphers = o->ciphers,
         .version_min = o->min,
         .version_max = o->max,
+        .skip_verify = s == &o->peer && s->fixtures != NULL,
     };
 }
 
@@ -310,10 +328,12 @@ int etcd_secure_open(struct bns_env *env, const struct etcd_secure_options *o,
                      struct etcd_secure *out, struct bns_err *err)
 {
     struct bns_tls_config cfg;
-    int rv = BNS_OK;
+    int rv = etcd_secure_auto_make(env, o, &o->client, err);
 
     *out = (struct etcd_secure){0};
-    if (o->client_tls) {
+    if (rv == BNS_OK)
+        rv = etcd_secure_auto_make(env, o, &o->peer, err);
+    if (rv == BNS_OK && o->client_tls) {
         cfg = config_of(o, &o->client);
         cfg.name = "client";
         cfg.serve = true;

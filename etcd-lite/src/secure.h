@@ -11,19 +11,28 @@
 #include "io/tls.h"
 #include "members.h"
 
-#define ETCD_SECURE_FLAGS 20
+#define ETCD_SECURE_FLAGS 28
+#define ETCD_SECURE_HOSTS ((size_t)2 * ETCD_URLS_MAX)
 
 struct etcd_secure_side { /* clients, or peers */
     const char *cert_file, *key_file;
     const char *client_cert_file, *client_key_file;
     const char *trusted_ca_file;
     const char *allowed_cn, *allowed_hostname;
+    const char *crl_file;
     bool client_cert_auth;
+    bool auto_tls;
+
+    /* derived */
+    const char *fixtures; /* where the side makes its own certificate; NULL: it does not */
+    const char *hosts[ETCD_SECURE_HOSTS];
+    size_t hosts_count;
 };
 
 struct etcd_secure_options {
     struct etcd_secure_side client, peer;
     const char *cipher_suites, *version_min, *version_max;
+    uint64_t self_signed_years; /* of a certificate that is made here */
 
     /* derived */
     const char *ciphers; /* OpenSSL's names */
@@ -41,6 +50,11 @@ size_t etcd_secure_keys(struct etcd_secure_options *o, struct bns_config_key *ou
 /* After the URLs are known: etcd's rules, with its words. BNS_E_INVALID. */
 BNS_MUST_CHECK int etcd_secure_derive(struct etcd_options *o, struct bns_arena *arena,
                                       struct bns_err *err);
+/* secure_auto.c: what etcd_secure_derive() and etcd_secure_open() do for such a side. */
+BNS_MUST_CHECK int etcd_secure_auto_derive(struct etcd_options *o, struct bns_arena *arena,
+                                           struct bns_err *err);
+BNS_MUST_CHECK int etcd_secure_auto_make(struct bns_env *env, const struct etcd_secure_options *o,
+                                         const struct etcd_secure_side *s, struct bns_err *err);
 /* What etcd warns of, one line each on stderr. */
 void etcd_secure_warn(const struct etcd_options *o, const char *program);
 

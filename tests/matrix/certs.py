@@ -45,3 +45,20 @@ class Authority:
         os.rename(self.path(name + ".key.new"), self.path(name + ".key"))
         os.rename(self.path(name + ".pem.new"), self.path(name + ".pem"))
         return self.path(name + ".pem"), self.path(name + ".key")
+
+    def revoke(self, *names, out="revoked.crl", form="PEM"):
+        """The list of these certificates, written beside and renamed; its path."""
+        with open(self.path("index.txt"), "w") as f:
+            for name in names:
+                r = subprocess.run(["openssl", "x509", "-in", name + ".pem", "-noout", "-serial"],
+                                   cwd=self.dir, capture_output=True, text=True)
+                serial = r.stdout.strip().removeprefix("serial=")
+                f.write(f"R\t391231000000Z\t200101000000Z\t{serial}\tunknown\t/CN={name}\n")
+        with open(self.path("revoke.conf"), "w") as f:
+            f.write("[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ndefault_md=sha256\n"
+                    "default_crl_days=30\n")
+        run("ca", "-config", "revoke.conf", "-gencrl", "-cert", self.name + ".pem", "-keyfile",
+            self.name + ".key", "-out", "crl.pem", cwd=self.dir)
+        run("crl", "-in", "crl.pem", "-outform", form, "-out", out + ".new", cwd=self.dir)
+        os.rename(self.path(out + ".new"), self.path(out))
+        return self.path(out)
