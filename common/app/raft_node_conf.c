@@ -295,37 +295,66 @@ static bool same_addr(const struct bns_raft_peer_addr *a, const struct bns_raft_
     return same;
 }
 
-int bns_raft_node_peer_set(struct bns_raft_node *n, const struct bns_raft_peer_addr *addr)
+static void drop_peer(struct bns_rn_peer *p)
+{
+    bns_rn_snap_stop(p);
+    bns_rpc_peer_free(p->link);
+    *p = (struct bns_rn_peer){.n = p->n};
+}
+
+/* NULL: all are taken. Who was heard of only has to make room for members. */
+static struct bns_rn_peer *free_place(struct bns_raft_node *n, bool hearsay)
+{
+    struct bns_rn_peer *guest = NULL;
+
+    for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
+        if (n->peers[i].addr.id == 0)
+            return &n->peers[i];
+        if (n->peers[i].hearsay)
+            guest = &n->peers[i];
+    }
+    if (guest != NULL && !hearsay)
+        drop_peer(guest);
+    return hearsay ? NULL : guest;
+}
+
+int bns_rn_peer_redial(struct bns_rn_peer *p)
+{
+    int rv;
+
+    bns_rpc_peer_free(p->link);
+    p->link = NULL;
+    rv = bns_rn_peer_dial(p, NULL);
+    if (rv != BNS_OK)
+        bns_timer_start(p->n->env, &p->n->dial_timer, bns_now_ns(p->n->env) + DIAL_RETRY_NS);
+    return rv;
+}
+
+int bns_rn_peer_set(struct bns_raft_node *n, const struct bns_raft_peer_addr *addr, bool hearsay)
 {
     struct bns_rn_peer *p = bns_rn_peer_find(n, addr->id);
-    int rv;
+    bool same = p != NULL && p->link != NULL && same_addr(&p->addr, addr);
 
     BNS_ASSERT(addr->id != 0);
     if (n->closing)
         return BNS_E_SHUTDOWN;
-    if (p != NULL) {
-        bool same = same_addr(&p->addr, addr) && p->link != NULL;
-
-        p->leaving = false;
-        p->addr = *addr;
-        if (same)
-            return BNS_OK;
-        bns_rpc_peer_free(p->link);
-        p->link = NULL;
-    }
-    for (size_t i = 0; i < BNS_RN_PEERS_MAX && p == NULL; i++)
-        if (n->peers[i].addr.id == 0)
-            p = &n->peers[i];
+    if (p == NULL)
+        p = free_place(n, hearsay);
     if (p == NULL)
         return BNS_E_TOOBIG;
     p->n = n;
     p->addr = *addr;
-    if (!n->started)
-        return BNS_OK; /* dialled at the start */
-    rv = bns_rn_peer_dial(p, NULL);
-    if (rv != BNS_OK)
-        bns_timer_start(n->env, &n->dial_timer, bns_now_ns(n->env) + DIAL_RETRY_NS);
-    return rv;
+    p->leaving = false;
+    p->hearsay = hearsay;
+    if (same)
+        return BNS_OK;
+    p->heard.port = 0;
+    return n->started ? bns_rn_peer_redial(p) : BNS_OK; /* dialled at the start */
+}
+
+int bns_raft_node_peer_set(struct bns_raft_node *n, const struct bns_raft_peer_addr *addr)
+{
+    return bns_rn_peer_set(n, addr, false);
 }
 
 /* Those that could not be dialled when their address came. */
@@ -348,9 +377,7 @@ static void let_go(struct bns_rn_peer *p)
 {
     if (!p->leaving || bns_raft_talks_to(p->n->raft, p->addr.id))
         return;
-    bns_rn_snap_stop(p);
-    bns_rpc_peer_free(p->link);
-    *p = (struct bns_rn_peer){.n = p->n};
+    drop_peer(p);
 }
 
 void bns_raft_node_peer_remove(struct bns_raft_node *n, uint64_t id)

@@ -28,6 +28,8 @@
 #define BNS_RN_METHOD_SNAP 2u
 #define BNS_RN_METHOD_CHANGE 3u /* to the leader: u8 count | count * (u8 kind | u64 id) | context */
 #define BNS_RN_METHOD_MEMBER 4u /* am I removed? reply: u8, 1 = yes */
+#define BNS_RN_METHOD_WHERE 5u  /* one-way: where the sender is found */
+#define BNS_RN_WHERE_MAX (2u + BNS_RPC_ADDRS_MAX * (3u + BNS_HOST_MAX))
 enum bns_rn_lane_of { BNS_RN_LANE_URGENT, BNS_RN_LANE_WRITES, BNS_RN_LANES };
 #define BNS_RN_PEERS_MAX (2u * BNS_RAFT_PEERS_MAX)
 #define BNS_RN_CHANGES_MAX 64u
@@ -83,6 +85,9 @@ struct bns_rn_peer {
     struct bns_raft_node *n;
     struct bns_raft_peer_addr addr; /* id 0: the place is free */
     bool leaving;                   /* to be let go as soon as the core is done with it */
+    bool hearsay;                   /* the log has not told of it, only it itself */
+    struct bns_endpoint heard;      /* dialled too; port 0: nothing was heard */
+    bool said_where;                /* on this connection: where we are found */
     struct bns_rpc_peer *link;
     uint64_t up_ns;                                   /* since when the link is up */
     struct bns_counter *m_sent, *m_received, *m_lost; /* bytes, bytes, messages */
@@ -217,7 +222,16 @@ void bns_rn_identity(struct bns_raft_node *n, struct bns_rpc_identity *out);
 struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id);
 BNS_MUST_CHECK int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err);
 
+/* raft_node_where.c */
+void bns_rn_where_say(struct bns_rn_peer *p); /* once a connection; before its first message */
+void bns_rn_where_heard(struct bns_raft_node *n, uint64_t from, struct bns_slice payload);
+size_t bns_rn_where_encode(const struct bns_raft_peer_addr *a, uint8_t out[BNS_RN_WHERE_MAX]);
+bool bns_rn_where_decode(struct bns_slice in, struct bns_raft_peer_addr *out); /* id: 0 */
+
 /* raft_node_conf.c */
+int bns_rn_peer_redial(struct bns_rn_peer *p); /* an error: again in a second */
+/* hearsay: only it itself has told of it; such a peer makes room for one of the log's. */
+int bns_rn_peer_set(struct bns_raft_node *n, const struct bns_raft_peer_addr *addr, bool hearsay);
 void bns_rn_conf_init(struct bns_raft_node *n);
 void bns_rn_conf_start(struct bns_raft_node *n);
 void bns_rn_conf_close(struct bns_raft_node *n);

@@ -45,6 +45,7 @@ static void transmit(struct bns_raft_node *n, struct bns_rn_outmsg *m)
     }
     for (size_t i = 0; i < m->slices_count; i++)
         bytes += m->slices[i].len;
+    bns_rn_where_say(p);
     if (bns_rpc_send(p->link, BNS_RN_METHOD_RAFT, m->slices, m->slices_count, outmsg_free, m) ==
         BNS_OK) {
         bns_counter_add(p->m_sent, bytes);
@@ -149,7 +150,11 @@ static void on_oneway(void *arg, uint64_t from, uint16_t method, struct bns_slic
     struct bns_rn_peer *p;
     int rv;
 
-    if (method != BNS_RN_METHOD_RAFT || n->closing)
+    if (n->closing)
+        return;
+    if (method == BNS_RN_METHOD_WHERE)
+        bns_rn_where_heard(n, from, payload);
+    if (method != BNS_RN_METHOD_RAFT)
         return;
     p = bns_rn_peer_find(n, from);
     bns_counter_add(p == NULL ? NULL : p->m_received, payload.len);
@@ -205,6 +210,7 @@ static void on_up(void *arg)
     struct bns_rn_peer *p = arg;
 
     p->up_ns = bns_now_ns(p->n->env);
+    p->said_where = false;
 }
 
 uint64_t bns_raft_node_peer_since(const struct bns_raft_node *n, uint64_t id)
@@ -255,13 +261,14 @@ static struct bns_hist *peer_metrics(struct bns_rn_peer *p)
 int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
 {
     struct bns_raft_node *n = p->n;
+    struct bns_endpoint more[BNS_RPC_ADDRS_MAX - 1];
+    size_t more_count = p->addr.more_count;
     struct bns_rpc_identity id;
     struct bns_rpc_peer_config pc = {
         .node_id = p->addr.id,
         .host = p->addr.host,
         .port = p->addr.port,
-        .more = p->addr.more,
-        .more_count = p->addr.more_count,
+        .more = more,
         .queue_bytes_max = BNS_RN_PEER_QUEUE_MAX,
         .on_up = on_up,
         .on_down = on_down,
@@ -270,6 +277,12 @@ int bns_rn_peer_dial(struct bns_rn_peer *p, struct bns_err *err)
 
     if (p->addr.id == 0 || p->addr.id == n->cfg.id)
         return BNS_OK;
+    memcpy(more, p->addr.more, sizeof more);
+    if (p->heard.port != 0) { /* instead of the last, if there are so many */
+        more_count -= more_count == BNS_RPC_ADDRS_MAX - 1;
+        more[more_count++] = p->heard;
+    }
+    pc.more_count = more_count;
     if (p->addr.tls)
         pc.tls = n->cfg.tls;
     pc.rtt = peer_metrics(p);

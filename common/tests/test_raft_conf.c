@@ -576,9 +576,9 @@ static void learners_never_count_and_never_campaign(void **state)
     settle(&g);
     advance(&g, 200);
     assert_int_equal(g.n[2].applied, 2);
-    assert_true(bns_raft_deadline(g.n[2].raft) == UINT64_MAX);
     step(&g, &g.n[2], (struct bns_raft_in){.kind = BNS_RAFT_IN_CAMPAIGN});
     assert_int_equal(look(&g.n[2]).role, BNS_RAFT_FOLLOWER);
+    assert_int_equal(look(&g.n[2]).leader, 1);
     assert_int_equal(transfer(&g, &g.n[0], 3), BNS_E_INVALID);
     g.n[1].down = true; /* one of two voters and the learner: no majority */
     assert_int_equal(propose(&g, &g.n[0], 1), BNS_OK);
@@ -586,6 +586,9 @@ static void learners_never_count_and_never_campaign(void **state)
     assert_int_equal(look(&g.n[0]).commit, 2);
     advance(&g, 3000);
     assert_true(look(&g.n[0]).role != BNS_RAFT_LEADER);
+    assert_int_equal(look(&g.n[2]).role, BNS_RAFT_FOLLOWER); /* it sees that nobody leads, and */
+    assert_int_equal(look(&g.n[2]).leader, 0);               /* waits */
+    assert_true(bns_raft_deadline(g.n[2].raft) == UINT64_MAX);
     group_close(&g);
 }
 

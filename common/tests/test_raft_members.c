@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "app/raft_node.h"
+#include "app/raft_node_int.h"
 #include "sim/register_sm.h"
 #include "sim/vfs_mem.h"
 #include "sim/world.h"
@@ -34,6 +35,7 @@ static struct fixture {
     bool known[MEMBERS_MAX], gone[MEMBERS_MAX];
     uint64_t snapshot_entries;
     bool leave_at_once; /* who is removed closes its node */
+    bool moved;         /* member 1 is not where those think that start now */
     char context[32];   /* of the last change applied */
 } fx;
 
@@ -127,6 +129,7 @@ static int start(struct bns_env *env, unsigned id, void *arg)
     for (unsigned i = 0; i < MEMBERS_MAX; i++)
         if (i < fx.first || fx.known[i] || i == id)
             addr_of(i, &peers[cfg.peers_count++]);
+    peers[0].port = fx.moved && id != 0 ? 1 : peers[0].port;
     if (rv == BNS_OK)
         rv = bns_register_open(env, ".", was_applied, m, &m->sm, &err);
     if (rv == BNS_OK)
@@ -572,6 +575,91 @@ static void without_room_anywhere_followers_refuse_at_once(void **state)
     bns_world_free(fx.w);
 }
 
+/* It was down when the one that leads now was added, and its own flags do not name it. */
+static void a_member_answers_a_leader_that_it_has_never_heard_of(void **state)
+{
+    (void)state;
+    open_group(1, 1000);
+    assert_int_equal(change(0, BNS_RAFT_ADD_LEARNER, 2), BNS_OK);
+    bns_world_start(fx.w, 2, &main_of);
+    assert_int_equal(change(0, BNS_RAFT_ADD_VOTER, 3), BNS_OK);
+    assert_int_equal(transfer(0, 3), BNS_OK);
+    fx.known[2] = false;
+    bns_world_start(fx.w, 1, &main_of);
+    run_ms(5000);
+    assert_int_equal(leader(), 2);
+    assert_int_equal(status(1).leader, 3);
+    assert_true(status(2).applied > 3 && status(1).applied == status(2).applied);
+    assert_true(bns_raft_node_peer_since(fx.m[1].node, 3) != 0);
+    assert_int_equal(change(2, BNS_RAFT_PROMOTE, 2), BNS_OK);
+    bns_world_free(fx.w);
+}
+
+static void a_member_answers_a_leader_that_has_moved(void **state)
+{
+    (void)state;
+    open_group(1, 1000);
+    assert_int_equal(change(0, BNS_RAFT_ADD_LEARNER, 2), BNS_OK);
+    fx.moved = true;
+    bns_world_start(fx.w, 1, &main_of);
+    run_ms(8000);
+    assert_int_equal(status(1).leader, 1);
+    assert_true(status(0).applied > 1 && status(1).applied == status(0).applied);
+    assert_true(bns_raft_node_peer_since(fx.m[1].node, 1) != 0);
+    bns_world_free(fx.w);
+}
+
+struct hearsay {
+    uint64_t from, known;
+    size_t len; /* of bytes; 0: those of an address */
+    uint8_t bytes[BNS_RN_WHERE_MAX];
+    bool tls;
+};
+
+static void hear_now(struct bns_env *env, void *arg)
+{
+    struct hearsay *h = arg;
+    struct bns_raft_node *n = fx.m[0].node;
+    struct bns_raft_peer_addr addr;
+    size_t len = h->len;
+
+    (void)env;
+    addr_of(4, &addr);
+    addr.tls = h->tls;
+    if (len == 0)
+        len = bns_rn_where_encode(&addr, h->bytes);
+    bns_rn_where_heard(n, h->from, bns_slice(h->bytes, len));
+    for (h->known = 0; h->from != 0 && bns_rn_peer_find(n, h->from) != NULL; h->from++)
+        h->known++;
+}
+
+static uint64_t hear(struct hearsay h)
+{
+    assert_true(bns_world_call(fx.w, 0, hear_now, &h));
+    return h.known;
+}
+
+static void hearsay_is_bounded_and_makes_room_for_members(void **state)
+{
+    struct ask a = {0};
+
+    (void)state;
+    open_group(1, 1000);
+    assert_int_equal(hear((struct hearsay){.from = 0}), 0);
+    assert_int_equal(hear((struct hearsay){.from = 77, .len = 1}), 0);
+    assert_int_equal(hear((struct hearsay){.from = 77, .len = 5, .bytes = "\0\1\0\1"}), 0);
+    fx.gone[4] = true; /* whoever was removed stays unknown */
+    assert_int_equal(hear((struct hearsay){.from = 5}), 0);
+    for (uint64_t id = 1000; id < 1000 + 2 * BNS_RAFT_PEERS_MAX - 1; id++)
+        assert_int_equal(hear((struct hearsay){.from = id}), 1);
+    assert_int_equal(hear((struct hearsay){.from = 2000}), 0);
+    assert_true(bns_world_call(fx.w, 0, peer_set_now, &a)); /* as many as if nobody were there */
+    assert_int_equal(a.rv, BNS_E_TOOBIG);
+    assert_int_equal(a.id, 100 + 2 * BNS_RAFT_PEERS_MAX - 1 + 1);
+    run_ms(3000);
+    bns_world_free(fx.w);
+}
+
 static void addresses_are_bounded(void **state)
 {
     struct ask a = {0};
@@ -604,6 +692,9 @@ int main(void)
         cmocka_unit_test(a_leader_without_room_hands_over),
         cmocka_unit_test(without_room_anywhere_followers_refuse_at_once),
         cmocka_unit_test(addresses_are_bounded),
+        cmocka_unit_test(a_member_answers_a_leader_that_it_has_never_heard_of),
+        cmocka_unit_test(a_member_answers_a_leader_that_has_moved),
+        cmocka_unit_test(hearsay_is_bounded_and_makes_room_for_members),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
