@@ -205,12 +205,13 @@ struct etcd_sim {
     struct sim_server servers[ETCD_SIM_HOSTS_MAX];
     struct sim_operator operator;
     struct sim_authority authority;
+    uint64_t led_ns;   /* when somebody began to lead, at last */
     uint64_t quiet_ns; /* since then who belongs and who may what is settled; 0: it is not */
     struct sim_id {    /* of a member, now or formerly */
         uint64_t id;
         unsigned host;
         bool started, removed;
-        uint64_t removed_term; /* of whoever applied that first */
+        uint64_t knows_term; /* in which it has applied that itself */
     } ids[SIM_IDS_MAX];
     unsigned ids_count;
     unsigned final[ETCD_SIM_HOSTS_MAX], final_count; /* who is read in the end */

@@ -4,7 +4,8 @@
  *     is one in Raft's configuration; no two have one URL;
  *   - the configuration of a leader changes by one member at a time: two changes under way would
  *     show as one step of two;
- *   - who was removed leads in no term behind that in which the removal was first applied.
+ *   - who has applied its own removal leads in no later term. (Who has the entry, and does not know
+ *     that it is committed, may: what is in force there is the configuration before.)
  *
  * While a configuration is applied and memory is short, list and configuration may differ until the
  * entry is applied whole: seeds with failing allocations do not compare them.
@@ -36,11 +37,11 @@ static void look_at_removed(struct etcd_sim *m, struct sim_server *v)
             sim_id_add(m, id, m->hosts);
             is = sim_id_find(m, id);
         }
-        if (!is->removed) {
-            is->removed = true;
-            is->removed_term = v->s->term;
+        if (!is->removed)
             bns_world_note(m->w, "member %llx is removed", (unsigned long long)id);
-        }
+        if (id == v->s->member_id && is->knows_term == 0)
+            is->knows_term = v->s->term;
+        is->removed = true;
     }
 }
 
@@ -89,9 +90,9 @@ void sim_members_leads(struct etcd_sim *m, struct sim_server *v)
     const struct sim_id *is = sim_id_find(m, v->s->member_id);
 
     memset(&v->leads_conf, 0, sizeof v->leads_conf);
-    if (is != NULL && is->removed && v->term > is->removed_term)
-        sim_complain(m, "n%u leads in term %llu, and was removed in term %llu", v->id,
-                     (unsigned long long)v->term, (unsigned long long)is->removed_term);
+    if (is != NULL && is->knows_term != 0 && v->term > is->knows_term)
+        sim_complain(m, "n%u leads in term %llu, and knew in term %llu that it was removed", v->id,
+                     (unsigned long long)v->term, (unsigned long long)is->knows_term);
 }
 
 /* Members of one that are not of the other. */

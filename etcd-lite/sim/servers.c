@@ -412,6 +412,7 @@ static void look_at_role(struct etcd_sim *m, struct sim_server *v)
         sim_complain(m, "term %llu has two leaders, n%u is the second", (unsigned long long)v->term,
                      v->id);
     m->leader_of[v->term] = self;
+    m->led_ns = bns_world_now(m->w);
     if (m->cfg->members)
         sim_members_leads(m, v);
 }
