@@ -16,6 +16,7 @@
 struct etcd_options {
     const char *name;
     const char *data_dir; /* default <name>.etcd */
+    const char *wal_dir;  /* of the log; NULL or "": in data_dir */
     const char *listen_client_urls, *advertise_client_urls;
     const char *listen_peer_urls, *initial_advertise_peer_urls;
     const char *initial_cluster, *initial_cluster_token, *initial_cluster_state;

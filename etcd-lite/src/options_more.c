@@ -63,7 +63,6 @@ static const struct taken {
      "no read waits for a write"},
     {"experimental-stop-grpc-service-on-defrag", BNS_VALUE_BOOL, TAKES, NULL, NULL,
      "Defragment stops nobody"},
-    {"wal-dir", BNS_VALUE_STR, REFUSES, "", NULL, "the log lives in the data directory"},
     {"force-new-cluster", BNS_VALUE_BOOL, REFUSES, "false", NULL,
      "take a snapshot and restore it as a new cluster of one"},
     /* members */
@@ -234,6 +233,7 @@ size_t etcd_more_flags(struct etcd_options *o, struct bns_cli_flag *out)
 {
     struct etcd_more *m = &o->more;
     const struct bns_cli_flag flags[] = {
+        {"wal-dir", 0, BNS_VALUE_STR, &o->wal_dir, "a directory of its own for the log", NULL},
         {"log-level", 0, BNS_VALUE_STR, &o->log_level, "debug, info, warn, error; panic: none",
          NULL},
         {"log-format", 0, BNS_VALUE_STR, &o->log_format, "logfmt, json, console (as logfmt)", NULL},

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/varint.h"
+#include "wal_dir.h"
 
 #define DRAIN_NS (5 * BNS_SEC)
 #define READ_BYTES (16u * 1024 * 1024) /* of values, on their way from the store */
@@ -205,7 +206,8 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
         .on_http = etcd_peer_http_adopt,
         .members_arg = s,
     };
-    int rv = subdir(s->env, o->data_dir, "wal", dir, err);
+    const struct etcd_wal_dir w = {o->data_dir, o->wal_dir, s->cluster_id, s->member_id};
+    int rv = etcd_wal_dir_open(s->env->vfs, &w, dir, &s->wal_lock, err);
 
     bns_put_u64be(nc.cluster_id, s->cluster_id);
     nc.wal.dir = dir;
@@ -493,5 +495,6 @@ void etcd_server_free(struct etcd_server *s)
     etcd_hasher_free(&s->auth.hasher);
     etcd_min_revision_free(s);
     etcd_secure_free(&s->secure);
+    bns_file_close(s->wal_lock); /* NULL is fine */
     bns_free(s->env->alloc, s);
 }

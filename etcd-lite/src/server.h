@@ -56,6 +56,7 @@ struct etcd_server {
     bool learner;                   /* this member does not vote */
     struct etcd_roster told;        /* joined: whom it was told of */
     struct etcd_secure secure;
+    struct bns_file *wal_lock; /* of --wal-dir */
     struct bns_grpc_server *grpc;
     struct bns_http_server *http;
     struct bns_http_server *peer_http;    /* /members and /version on the peer port */

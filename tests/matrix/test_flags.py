@@ -295,3 +295,39 @@ tls-max-version: 'TLS1.3'
     with Server(tmp_path, "--config-file", str(tmp_path / "c.yaml")) as s:
         s.ready()
         assert etcdctl(client, "put", "a", "1") == "OK\n"
+
+
+def test_the_log_has_a_directory_of_its_own(tmp_path):
+    client, peer = free_ports(2)
+    data, wal, moved = tmp_path / "data", tmp_path / "fast" / "wal", tmp_path / "moved"
+    flags = ["--data-dir", str(data), *urls(client, peer)]
+
+    def refused(*more):
+        with Server(tmp_path, *flags, *more) as s:
+            assert s.p.wait(timeout=30) != 0
+            return s.said()
+
+    with Server(tmp_path, *flags, "--wal-dir", str(wal)) as s:
+        s.ready()
+        assert etcdctl(client, "put", "a", "1") == "OK\n"
+        assert list(wal.glob("wal-*")) and not (data / "wal").exists()
+        s.p.kill()  # what was acknowledged is in the log alone
+    assert f"the log of this member is in {wal}: start it with --wal-dir" in refused()
+    assert f"the log of this member is in {wal}" in refused("--wal-dir", str(moved))
+    with Server(tmp_path, *flags, "--wal-dir", str(wal)) as s:
+        s.ready()
+        assert etcdctl(client, "get", "a") == "a\n1\n"
+        other = ["--name", "n2", "--data-dir", str(tmp_path / "other"),
+                 *urls(*free_ports(2), name="n2")]
+        with Server(tmp_path, *other, "--wal-dir", str(wal), name="second") as t:
+            assert t.p.wait(timeout=30) != 0
+            assert "--wal-dir in use" in t.said()
+    with Server(tmp_path, *other, "--wal-dir", str(wal), name="second") as t:
+        assert t.p.wait(timeout=30) != 0
+        assert "the log of another member is there" in t.said()
+    shutil.rmtree(moved, ignore_errors=True)
+    shutil.move(wal, moved)
+    assert "was there, and is gone" in refused("--wal-dir", str(wal))
+    with Server(tmp_path, *flags, "--wal-dir", str(moved)) as s:
+        s.ready()
+        assert etcdctl(client, "get", "a") == "a\n1\n"
