@@ -33,22 +33,14 @@ static int64_t get_i64(const uint8_t *p)
     return (int64_t)bns_get_u64be(p);
 }
 
-int kafka_batch_next(struct bns_slice *in, struct kafka_batch *out, struct bns_err *err)
+int kafka_batch_head(const uint8_t *p, struct kafka_batch *out, size_t *len, struct bns_err *err)
 {
-    const uint8_t *p = in->ptr;
-    int32_t length;
+    int32_t length = get_i32(p + AT_LENGTH);
 
-    if (in->len < KAFKA_BATCH_PREFIX)
-        return BNS_E_AGAIN;
-    length = get_i32(p + AT_LENGTH);
     if (length < (int32_t)(KAFKA_BATCH_HEAD - KAFKA_BATCH_PREFIX))
         return bns_err_set(err, BNS_E_CORRUPT, "a batch of %" PRId32 " bytes", length);
-    if (in->len < KAFKA_BATCH_HEAD)
-        return BNS_E_AGAIN;
     if (p[AT_MAGIC] != 2)
         return bns_err_set(err, BNS_E_CORRUPT, "a batch of magic %u; only 2 is known", p[AT_MAGIC]);
-    if (in->len - KAFKA_BATCH_PREFIX < (size_t)length)
-        return BNS_E_AGAIN;
     *out = (struct kafka_batch){
         .base_offset = get_i64(p),
         .leader_epoch = get_i32(p + AT_EPOCH),
@@ -61,17 +53,37 @@ int kafka_batch_next(struct bns_slice *in, struct kafka_batch *out, struct bns_e
         .producer_epoch = (int16_t)bns_get_u16be(p + AT_PRODUCER_EPOCH),
         .base_sequence = get_i32(p + AT_SEQUENCE),
         .count = get_i32(p + AT_COUNT),
-        .bytes = bns_slice(p, KAFKA_BATCH_PREFIX + (size_t)length),
     };
-    out->records = bns_slice_skip(out->bytes, KAFKA_BATCH_HEAD);
+    *len = KAFKA_BATCH_PREFIX + (size_t)length;
     if (out->count < 0 || out->last_offset_delta < 0 ||
         (out->count > 0 && out->last_offset_delta < out->count - 1))
         return bns_err_set(err, BNS_E_CORRUPT,
                            "a batch of %" PRId32 " records whose last has offset delta %" PRId32,
                            out->count, out->last_offset_delta);
-    if (out->base_offset < 0 || out->base_offset > INT64_MAX - out->last_offset_delta)
+    if (out->base_offset < 0 || out->base_offset >= INT64_MAX - out->last_offset_delta)
         return bns_err_set(err, BNS_E_CORRUPT, "a batch at offset %" PRId64, out->base_offset);
-    *in = bns_slice_skip(*in, out->bytes.len);
+    return BNS_OK;
+}
+
+int kafka_batch_next(struct bns_slice *in, struct kafka_batch *out, struct bns_err *err)
+{
+    size_t len = 0;
+    int rv;
+
+    if (in->len < KAFKA_BATCH_HEAD) {
+        int32_t length = in->len < KAFKA_BATCH_PREFIX ? INT32_MAX : get_i32(in->ptr + AT_LENGTH);
+        if (length < (int32_t)(KAFKA_BATCH_HEAD - KAFKA_BATCH_PREFIX))
+            return bns_err_set(err, BNS_E_CORRUPT, "a batch of %" PRId32 " bytes", length);
+        return BNS_E_AGAIN;
+    }
+    rv = kafka_batch_head(in->ptr, out, &len, err);
+    if (rv != BNS_OK)
+        return rv;
+    if (in->len < len)
+        return BNS_E_AGAIN;
+    out->bytes = bns_slice(in->ptr, len);
+    out->records = bns_slice_skip(out->bytes, KAFKA_BATCH_HEAD);
+    *in = bns_slice_skip(*in, len);
     return BNS_OK;
 }
 

@@ -55,6 +55,10 @@ static inline enum kafka_codec kafka_batch_codec(const struct kafka_batch *b)
 /* Takes one batch off the front of *in and moves *in past it. The head is checked, not the CRC. */
 BNS_MUST_CHECK int kafka_batch_next(struct bns_slice *in, struct kafka_batch *out,
                                     struct bns_err *err);
+/* The same of a head alone, KAFKA_BATCH_HEAD bytes: out->bytes and out->records stay empty, *len is
+ * how long the whole batch says it is. */
+BNS_MUST_CHECK int kafka_batch_head(const uint8_t *head, struct kafka_batch *out, size_t *len,
+                                    struct bns_err *err);
 bool kafka_batch_crc_ok(const struct kafka_batch *b);
 /* Writes what a broker decides into the head of a batch: not covered by the CRC. */
 void kafka_batch_place(uint8_t *head, int64_t base_offset, int32_t leader_epoch);
