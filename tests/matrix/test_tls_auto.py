@@ -130,6 +130,24 @@ def test_members_that_nobody_signed_for_make_a_cluster():
         assert len(certs) == 3
 
 
+def test_one_that_nobody_signed_for_joins(tmp_path):
+    """It asks the others who it is before it has a server: by then it has its certificate."""
+    c1, p1, c2, p2 = free_ports(4)
+    with Server(tmp_path, "--name", "n1", "--data-dir", str(tmp_path / "n1"), *AUTO,
+                *https(c1, p1, "n1")) as first:
+        first.ready()
+        tls = ["--cacert", str(tmp_path / "n1/fixtures/client/cert.pem")]
+        assert etcdctl(c1, "put", "a", "1", tls=tls) == "OK\n"
+        etcdctl(c1, "member", "add", "n2", f"--peer-urls=https://127.0.0.1:{p2}", tls=tls)
+        flags = https(c2, p2, "n2")
+        flags[-1] = f"n1=https://127.0.0.1:{p1},n2=https://127.0.0.1:{p2}"
+        with Server(tmp_path, "--name", "n2", "--data-dir", str(tmp_path / "n2"), *AUTO, *flags,
+                    "--initial-cluster-state", "existing", name="second") as second:
+            second.ready()
+            tls = ["--cacert", str(tmp_path / "n2/fixtures/client/cert.pem")]
+            assert etcdctl(c2, "get", "a", tls=tls) == "a\n1\n"
+
+
 # ---- revoked certificates ---------------------------------------------------------------------
 def refused(cluster, tls):
     before, cluster.tls = cluster.tls, tls
