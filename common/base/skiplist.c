@@ -71,6 +71,30 @@ int bns_skip_insert(struct bns_skiplist *s, struct bns_skip_node *n)
     return BNS_OK;
 }
 
+void bns_skip_tail_init(struct bns_skiplist *s, struct bns_skip_tail *tail)
+{
+    BNS_ASSERT(s->count == 0);
+    for (size_t level = 0; level < BNS_SKIP_LEVELS_MAX; level++) {
+        s->head[level] = NULL;
+        tail->links[level] = &s->head[level];
+    }
+    s->levels = 1;
+}
+
+void bns_skip_append(struct bns_skiplist *s, struct bns_skip_tail *tail, struct bns_skip_node *n)
+{
+    BNS_ASSERT(n->levels >= 1);
+    BNS_ASSERT(n->levels <= BNS_SKIP_LEVELS_MAX);
+    for (size_t level = 0; level < n->levels; level++) {
+        n->next[level] = NULL;
+        *tail->links[level] = n;
+        tail->links[level] = &n->next[level];
+    }
+    if (s->levels < n->levels)
+        s->levels = n->levels;
+    s->count++;
+}
+
 struct bns_skip_node *bns_skip_seek(const struct bns_skiplist *s, struct bns_slice key)
 {
     return search(s, key, NULL);

@@ -38,6 +38,13 @@ static inline size_t bns_skip_node_bytes(size_t offset, uint8_t levels)
 
 /* n->key, key_len, levels are set. BNS_E_EXISTS when the key is there (nothing changed). */
 BNS_MUST_CHECK int bns_skip_insert(struct bns_skiplist *s, struct bns_skip_node *n);
+/* Building it in order, at a constant cost a node: tail is that of a list which nothing else
+ * changes meanwhile, and n comes after all that are in it. */
+struct bns_skip_tail {
+    struct bns_skip_node **links[BNS_SKIP_LEVELS_MAX]; /* the last link of each level */
+};
+void bns_skip_tail_init(struct bns_skiplist *s, struct bns_skip_tail *tail); /* s is empty */
+void bns_skip_append(struct bns_skiplist *s, struct bns_skip_tail *tail, struct bns_skip_node *n);
 struct bns_skip_node *bns_skip_find(const struct bns_skiplist *s, struct bns_slice key);
 struct bns_skip_node *bns_skip_seek(const struct bns_skiplist *s,
                                     struct bns_slice key); /* first >= key */

@@ -32,16 +32,25 @@ static void key_free(struct etcd_index *ix, struct etcd_key *k)
     bns_free(ix->alloc, k);
 }
 
-void etcd_index_free(struct etcd_index *ix)
+static void keys_free(struct etcd_index *ix, struct bns_skip_node *n)
 {
-    struct bns_skip_node *n = ix->alloc == NULL ? NULL : bns_skip_first(&ix->list);
-    struct bns_prng prng = ix->list.prng;
-
     while (n != NULL) {
         struct bns_skip_node *next = bns_skip_next(n);
         key_free(ix, key_of(n));
         n = next;
     }
+}
+
+void etcd_index_free(struct etcd_index *ix)
+{
+    struct bns_prng prng = ix->list.prng;
+
+    if (ix->alloc == NULL)
+        return;
+    keys_free(ix, bns_skip_first(&ix->list));
+    for (size_t i = 0; ix->load.slots != NULL && i < ix->load.slots_count; i++)
+        keys_free(ix, ix->load.slots[i]);
+    bns_free(ix->alloc, ix->load.slots);
     etcd_index_init(ix, ix->alloc, 0);
     ix->list.prng = prng;
 }
@@ -91,16 +100,24 @@ static int make_room(struct etcd_index *ix, struct etcd_key *k)
     return BNS_OK;
 }
 
+static struct etcd_key *find(const struct etcd_index *ix, struct bns_slice key)
+{
+    return ix->load.slots != NULL ? etcd_index_load_find(ix, key)
+                                  : key_of(bns_skip_find(&ix->list, key));
+}
+
 int etcd_index_add(struct etcd_index *ix, struct bns_slice key, const struct etcd_rev *rev)
 {
-    struct etcd_key *k = key_of(bns_skip_find(&ix->list, key));
+    struct etcd_key *k = find(ix, key);
     bool was_alive;
 
     if (k == NULL) {
         k = key_new(ix, key);
         if (k == NULL)
             return BNS_E_NOMEM;
-        if (bns_skip_insert(&ix->list, &k->skip) != BNS_OK)
+        if (ix->load.slots != NULL)
+            etcd_index_load_put(ix, k);
+        else if (bns_skip_insert(&ix->list, &k->skip) != BNS_OK)
             BNS_ASSERT(false);
     } else if (make_room(ix, k) != BNS_OK) {
         return BNS_E_NOMEM;
@@ -154,7 +171,7 @@ struct etcd_key *etcd_index_first(const struct etcd_index *ix, struct bns_slice 
     struct etcd_key *k;
 
     if (end.len == 0)
-        return key_of(bns_skip_find(&ix->list, key));
+        return find(ix, key);
     k = etcd_index_seek(ix, key);
     if (k == NULL || end_is_open(end) || bns_slice_cmp(etcd_key_bytes(k), end) < 0)
         return k;

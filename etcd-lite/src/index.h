@@ -30,9 +30,17 @@ struct etcd_key {
     struct bns_skip_node skip; /* last; the key's bytes follow its links */
 };
 
+/* While it is being loaded (index_load.c). */
+struct etcd_index_load {
+    struct bns_skip_node **slots; /* NULL: it is not */
+    size_t slots_count, count;
+    uint64_t seed;
+};
+
 struct etcd_index {
     const struct bns_alloc *alloc;
     struct bns_skiplist list;
+    struct etcd_index_load load;
     uint64_t alive; /* keys whose newest revision is not a tombstone */
     uint64_t revs;
     uint64_t bytes; /* of the stored rows */
@@ -44,6 +52,15 @@ void etcd_index_free(struct etcd_index *ix); /* leaves an empty index */
 /* rev is newer than all of the key's. */
 BNS_MUST_CHECK int etcd_index_add(struct etcd_index *ix, struct bns_slice key,
                                   const struct etcd_rev *rev);
+
+/* Many rows into an empty index at once: between begin and end, etcd_index_add takes no time that
+ * grows with the number of keys; of the rest only etcd_index_free and, for one key, _first may be
+ * called. BNS_E_NOMEM: begin changed nothing; after end the index is still being loaded. */
+BNS_MUST_CHECK int etcd_index_load_begin(struct etcd_index *ix, uint64_t seed);
+BNS_MUST_CHECK int etcd_index_load_end(struct etcd_index *ix);
+/* For etcd_index_add alone. */
+struct etcd_key *etcd_index_load_find(const struct etcd_index *ix, struct bns_slice key);
+void etcd_index_load_put(struct etcd_index *ix, struct etcd_key *k);
 
 static inline struct bns_slice etcd_key_bytes(const struct etcd_key *k)
 {

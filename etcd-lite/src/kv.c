@@ -269,11 +269,13 @@ int etcd_kv_open(struct bns_env *env, const struct etcd_kv_config *cfg, struct e
     etcd_defrag_init(kv);
     etcd_leases_init(kv);
     etcd_buckets_init(kv);
-    if (etcd_auth_new(kv) != BNS_OK) {
+    if (etcd_auth_new(kv) != BNS_OK || etcd_index_load_begin(&kv->index, kv->seed) != BNS_OK) {
         etcd_kv_close(kv);
-        return bns_err_set(err, BNS_E_NOMEM, "%s: no memory for users and roles", cfg->dir);
+        return bns_err_set(err, BNS_E_NOMEM, "%s: no memory for users, roles, keys", cfg->dir);
     }
     rv = etcd_store_open(env, cfg->dir, on_row, kv, &kv->store, &kv->now, err);
+    if (rv == BNS_OK && etcd_index_load_end(&kv->index) != BNS_OK)
+        rv = bns_err_set(err, BNS_E_NOMEM, "%s: no memory for the key index", cfg->dir);
     if (rv == BNS_OK)
         rv = etcd_auth_load(kv, err);
     if (rv == BNS_OK && etcd_watch_hub_new(kv) != BNS_OK)
