@@ -319,6 +319,8 @@ static void out_role(struct bns_raft_node *n, const struct bns_raft_out *o)
 
     BNS_LOG(n->env->log, BNS_LOG_INFO, "raft", "role changed", BNS_STR("role", names[o->role]),
             BNS_U64("term", o->term), BNS_HEX("leader", o->leader), BNS_HEX("id", n->cfg.id));
+    if (n->st.role == BNS_RAFT_LEADER && n->st.transferee != 0) /* n->st: before this step */
+        n->gave_ns = bns_now_ns(n->env);
     bns_gauge_set(n->m_role, o->role);
     bns_gauge_set(n->m_term, (double)o->term);
     bns_gauge_set(n->m_has_leader, o->leader != 0);

@@ -165,9 +165,10 @@ BNS_MUST_CHECK int bns_raft_node_change(struct bns_raft_node *n,
                                         struct bns_slice context, bns_raft_node_done *done,
                                         void *arg);
 
-/* Hands leadership to voter `to` (0: the best). done, once, never inside the call: BNS_OK: this
- * node knows `to` as the leader (0: another leader); BNS_E_CONFLICT: somebody else leads now;
- * BNS_E_TIMEOUT: given up after an election timeout (two when nobody leads), proposals go on;
+/* Hands leadership to voter `to` (0: the best), which has then what was proposed before. done,
+ * once, never inside the call: BNS_OK: this node knows `to` as the leader (0: another leader);
+ * BNS_E_CONFLICT: somebody else leads now; BNS_E_TIMEOUT: given up after an election timeout (two
+ * when nobody leads), proposals go on;
  * BNS_E_SHUTDOWN. At once: BNS_E_NOTLEADER; BNS_E_NOTFOUND: no member (0: no other voter was heard
  * of); BNS_E_INVALID: a learner; BNS_E_BUSY: one is under way; BNS_E_SHUTDOWN. */
 BNS_MUST_CHECK int bns_raft_node_transfer(struct bns_raft_node *n, uint64_t to,

@@ -247,6 +247,7 @@ int bns_raft_node_transfer(struct bns_raft_node *n, uint64_t to, bns_raft_node_d
         return BNS_E_SHUTDOWN;
     if (n->transfer.done != NULL)
         return BNS_E_BUSY;
+    bns_rn_props_step(n);    /* what came before is in the log that `to` gets */
     n->transfer.done = done; /* before the step: it may be over when the step is */
     n->transfer.arg = arg;
     n->transfer.to = to;

@@ -121,6 +121,7 @@ struct bns_raft_node {
         void *arg;
         uint64_t to, give_up_ns;
     } transfer;
+    uint64_t gave_ns; /* when it lost the leadership while it handed over; 0: never */
 
     struct bns_wal *wal;
     struct bns_raft *raft;

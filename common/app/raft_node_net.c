@@ -11,6 +11,7 @@
 #include "app/raft_node_snap.h"
 
 #define WAL_ENTRY_OVERHEAD 72u /* head, index, term, kind, padding: at most */
+#define GAVE_NS BNS_SEC        /* by then everybody has heard of the next leader */
 
 struct bns_rn_peer *bns_rn_peer_find(struct bns_raft_node *n, uint64_t id)
 {
@@ -125,14 +126,20 @@ static bool no_room_for(struct bns_raft_node *n, const struct bns_raft_msg *m)
     return !bns_wal_fits(n->wal, bytes);
 }
 
-/* Forwarded proposals that the core would drop: it hands over, or there is no room here and it soon
- * will. They wait as those of this node do, for the next leader; whoever made them hears of it when
- * they are applied there. */
+/* Is it handing over, or soon will as there is no room here; or has it handed over just now, and
+ * not everybody has heard of the next leader? */
+static bool hands_over(const struct bns_raft_node *n)
+{
+    if (n->st.role != BNS_RAFT_LEADER)
+        return n->gave_ns != 0 && bns_now_ns(n->env) - n->gave_ns < GAVE_NS;
+    return n->st.transferee != 0 || n->wal_full || !bns_wal_has_room(n->wal);
+}
+
+/* Forwarded proposals that the core would drop. They wait as those of this node do, for the next
+ * leader; whoever made them hears of it when they are applied there. */
 static bool kept(struct bns_raft_node *n, const struct bns_raft_msg *m)
 {
-    bool waits = n->st.transferee != 0 || n->wal_full || !bns_wal_has_room(n->wal);
-
-    if (m->type != BNS_RAFT_MSG_PROPOSE || n->st.role != BNS_RAFT_LEADER || !waits)
+    if (m->type != BNS_RAFT_MSG_PROPOSE || !hands_over(n))
         return false;
     for (size_t i = 0; i < m->entries_count; i++) {
         if (m->entries[i].kind != BNS_RAFT_NORMAL || m->entries[i].data == NULL ||

@@ -59,8 +59,9 @@ struct etcd_sim_result {
     uint64_t events_watched, renewals;     /* of leases */
     uint64_t work_ok, work_open;           /* operations of workers */
     uint64_t starts, stops, deaths, terms, applied, snapshots;
-    uint64_t slowest_ns; /* operation that was answered */
-    uint64_t changes;    /* of members, answered */
+    uint64_t stops_leading, hand_overs; /* leaders told to stop; that knew their successor */
+    uint64_t slowest_ns;                /* operation that was answered */
+    uint64_t changes;                   /* of members, answered */
     uint64_t auth_changes, tokens, denied, user_ok;
     uint64_t joins, leaves, moves; /* daemons that joined, and that ended; leaders moved */
     bool unchecked;                /* the search for a linear order was given up */

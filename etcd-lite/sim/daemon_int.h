@@ -47,6 +47,7 @@ struct sim_server {
     bool up, stopping;
     uint64_t life; /* which start this is */
     uint64_t stop_ns;
+    bool stop_led;                  /* it led when it was told to stop */
     uint64_t applied, term, leader; /* as last looked at */
     /* which member it is: membership.c */
     uint64_t member; /* 0: nobody runs here */

@@ -349,6 +349,7 @@ static void drained(void *arg)
     struct sim_server *v = arg;
 
     v->up = false;
+    v->m->out->hand_overs += v->stop_led && v->s->leader != 0 && v->s->leader != v->s->member_id;
     bns_world_at(v->m->w, bns_world_now(v->m->w) + BNS_MS, free_turn, v);
 }
 
@@ -358,6 +359,8 @@ static void stop_server(struct bns_env *env, void *arg)
 
     v->stopping = true;
     v->stop_ns = bns_now_ns(env);
+    v->stop_led = v->s->leader == v->s->member_id;
+    v->m->out->stops_leading += v->stop_led;
     v->m->out->stops++;
     bns_world_note(v->m->w, "n%u is told to stop", v->id);
     etcd_server_drain(v->s, drained, v);

@@ -199,6 +199,8 @@ static void on_move_leader(struct bns_grpc_call *c, struct bns_slice msg)
     const Etcdserverpb__MoveLeaderRequest *r =
         etcd_decode(c, &etcdserverpb__move_leader_request__descriptor, msg);
     struct etcd_task *t = r == NULL ? NULL : etcd_task_new(s, c);
+    const struct etcd_roster_member *to;
+    struct etcd_roster roster;
     int rv;
 
     if (t == NULL)
@@ -207,6 +209,10 @@ static void on_move_leader(struct bns_grpc_call *c, struct bns_slice msg)
         etcd_task_fail(t, BNS_GRPC_FAILED_PRECONDITION, "etcdserver: not leader");
         return;
     }
+    etcd_roster_read(s, &roster);
+    to = etcd_roster_find(&roster, r->targetid);
+    if (to != NULL && !to->learner && to->id != s->member_id)
+        etcd_kv_lease_hand_over(s->kv); /* the next leader knows what is left of each */
     rv = r->targetid == 0 ? BNS_E_NOTFOUND : bns_raft_node_transfer(s->node, r->targetid, moved, t);
     if (rv == BNS_E_NOTFOUND || rv == BNS_E_INVALID)
         etcd_task_fail(t, BNS_GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");

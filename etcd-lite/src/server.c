@@ -12,6 +12,8 @@
 #include "wal_dir.h"
 
 #define DRAIN_NS (5 * BNS_SEC)
+#define HAND_OVER_NS (2 * BNS_SEC)
+#define LINGER_MAX_NS (500 * BNS_MS)
 #define READ_BYTES (16u * 1024 * 1024) /* of values, on their way from the store */
 
 static void on_role(void *arg, enum bns_raft_role role, uint64_t term, uint64_t leader)
@@ -83,9 +85,8 @@ static int who(struct etcd_server *s, const struct etcd_identity *joins, struct 
 static int open_store(struct etcd_server *s, struct bns_err *err)
 {
     const struct etcd_options *o = s->opt;
-    struct etcd_kv_config kc = {.quota_bytes = o->quota_bytes,
-                                .read_bytes = READ_BYTES,
-                                .turn_keys = o->turn_keys};
+    struct etcd_kv_config kc = {
+        .quota_bytes = o->quota_bytes, .read_bytes = READ_BYTES, .turn_keys = o->turn_keys};
     char dir[BNS_PATH_MAX];
     int rv = subdir(s->env, o->data_dir, "kv", dir, err);
     kc.dir = dir;
@@ -144,7 +145,7 @@ static void on_removed(void *arg)
             "the member has been permanently removed from the cluster: it stops; the data "
             "directory used by this member must be removed",
             BNS_HEX("member", s->member_id), BNS_STR("data_dir", s->opt->data_dir));
-    if (s->on_removed != NULL && !s->stopping)
+    if (s->on_removed != NULL && !s->stopping && !s->handing_over)
         s->on_removed(s->on_removed_arg);
 }
 
@@ -350,6 +351,8 @@ static int listen_http(struct etcd_server *s, struct bns_http_server *http, cons
     return rv;
 }
 
+static void hand_over_late(void *arg);
+
 _Static_assert(ETCD_URLS_MAX <= BNS_HTTP_LISTENERS_MAX, "every HTTP URL is listened on");
 
 int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
@@ -372,6 +375,7 @@ int etcd_server_start(struct bns_env *env, const struct etcd_options *opt,
     bns_timer_init(&s->parked_timer, etcd_tasks_pump, s);
     bns_timer_init(&s->publish, etcd_publish, s);
     bns_timer_init(&s->members_timer, sync_members, s);
+    bns_timer_init(&s->hand_over_timer, hand_over_late, s);
     etcd_asks_init(s);
     etcd_min_revision_init(s);
     etcd_sessions_init(s);
@@ -464,12 +468,10 @@ static void metrics_drained(void *arg)
     bns_grpc_server_drain(s->grpc, "etcdserver: server stopped", DRAIN_NS, grpc_drained, s);
 }
 
-void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg)
+static void drain_now(struct etcd_server *s)
 {
     BNS_ASSERT(!s->stopping);
     s->stopping = true;
-    s->drained = done;
-    s->drained_arg = arg;
     etcd_watch_end(s);
     etcd_health_end(s);
     etcd_snapshots_end(s);
@@ -480,6 +482,71 @@ void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg
         bns_http_server_drain(s->metrics_http, DRAIN_NS, metrics_drained, s);
     else
         metrics_drained(s);
+}
+
+/* Whoever has not heard of the next leader goes on sending proposals here, and they are passed on:
+ * for a heartbeat interval, in which everybody hears of it. */
+static void handed_over(void *arg, int code)
+{
+    struct etcd_server *s = arg;
+    uint64_t linger = s->opt->heartbeat_ms * BNS_MS;
+
+    if (!s->handing_over)
+        return; /* it was waited for long enough */
+    if (code == BNS_OK) {
+        BNS_LOG(s->env->log, BNS_LOG_INFO, "etcd", "leadership handed over before the stop",
+                BNS_HEX("leader", s->leader));
+        if (linger > LINGER_MAX_NS)
+            linger = LINGER_MAX_NS;
+        bns_timer_start(s->env, &s->hand_over_timer, bns_now_ns(s->env) + linger);
+        s->handed_over = true;
+        return;
+    }
+    BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd",
+            "leadership not handed over before the stop: the others will elect",
+            BNS_STR("why", bns_err_default_text(code)));
+    s->handing_over = false;
+    bns_timer_stop(s->env, &s->hand_over_timer);
+    drain_now(s);
+}
+
+/* Enough. */
+static void hand_over_late(void *arg)
+{
+    struct etcd_server *s = arg;
+
+    if (!s->handed_over) {
+        handed_over(s, BNS_E_TIMEOUT);
+        return;
+    }
+    s->handing_over = false;
+    drain_now(s);
+}
+
+/* A leader hands over while it still serves, so that nobody waits for an election: what comes in
+ * meanwhile is kept, and goes to the next leader. The checkpoints of leases go before, so that the
+ * next one knows what is left of them. No other voter was heard of lately (or there is none), or
+ * one hands over already: nothing to wait for. */
+static bool hand_over(struct etcd_server *s)
+{
+    if (s->node == NULL || s->leader != s->member_id ||
+        etcd_kv_member_removed(s->kv, s->member_id)) /* Raft sees to it */
+        return false;
+    etcd_kv_lease_hand_over(s->kv);
+    s->handing_over = bns_raft_node_transfer(s->node, 0, handed_over, s) == BNS_OK;
+    if (s->handing_over)
+        bns_timer_start(s->env, &s->hand_over_timer, bns_now_ns(s->env) + HAND_OVER_NS);
+    return s->handing_over;
+}
+
+void etcd_server_drain(struct etcd_server *s, void (*done)(void *arg), void *arg)
+{
+    BNS_ASSERT(!s->stopping);
+    BNS_ASSERT(!s->handing_over);
+    s->drained = done;
+    s->drained_arg = arg;
+    if (!hand_over(s))
+        drain_now(s);
 }
 
 void etcd_server_free(struct etcd_server *s)

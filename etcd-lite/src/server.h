@@ -109,6 +109,9 @@ struct etcd_server {
     void *on_serving_arg;
     bool serving;
     bool stopping;
+    bool handing_over; /* leadership, before it stops */
+    bool handed_over;  /* and it has a successor */
+    struct bns_timer hand_over_timer;
     void (*drained)(void *arg);
     void *drained_arg;
     struct bns_counter *m_failed, *m_timeouts, *m_healthy, *m_unhealthy, *m_reads_failed;

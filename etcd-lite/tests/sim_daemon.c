@@ -90,6 +90,8 @@ static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
     sum->renewals += r->renewals;
     sum->starts += r->starts;
     sum->stops += r->stops;
+    sum->stops_leading += r->stops_leading;
+    sum->hand_overs += r->hand_overs;
     sum->terms += r->terms;
     sum->applied += r->applied;
     sum->searched += r->searched;
@@ -143,6 +145,8 @@ static void print_sums(const struct etcd_sim_result *sum, const struct tally *t)
                  (unsigned long long)t->members, (unsigned long long)sum->changes,
                  (unsigned long long)sum->joins, (unsigned long long)sum->leaves,
                  (unsigned long long)sum->moves);
+    (void)printf("%llu leaders were told to stop, %llu of them handed over\n",
+                 (unsigned long long)sum->stops_leading, (unsigned long long)sum->hand_overs);
     (void)printf("auth changed in %llu seeds: %llu changes, %llu tokens, %llu operations denied, "
                  "%llu done as a user\nleases renewed in %llu seeds\n",
                  (unsigned long long)t->auth, (unsigned long long)sum->auth_changes,
