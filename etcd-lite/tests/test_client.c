@@ -244,6 +244,39 @@ static void closing_ends_every_call_once(void **state)
     }
 }
 
+static void drained(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+/* Told when the calls under way have ended, and only then; also when there are none. */
+static void a_drain_waits_for_the_calls_under_way(void **state)
+{
+    struct bns_etcd *c;
+    struct got g = {0};
+    bool empty = false, none = false;
+    (void)state;
+
+    cw_new(8, 1, NULL);
+    c = cw_client(NULL);
+    bns_etcd_drain(c, drained, &none);
+    assert_false(none);
+    assert_true(cw_until(&none, BNS_SEC));
+    assert_int_equal(bns_etcd_put(c, BNS_LIT("a"), BNS_LIT("1"), 0, ended, &g), BNS_OK);
+    bns_etcd_drain(c, drained, &empty);
+    while (!g.done) {
+        assert_false(empty);
+        assert_true(bns_world_step(cw.w));
+    }
+    assert_true(cw_until(&empty, BNS_SEC));
+    empty = false;
+    bns_etcd_drain(c, drained, &empty);
+    bns_etcd_free(c); /* then it is not told */
+    cw_pass(BNS_SEC);
+    assert_false(empty);
+    cw_free();
+}
+
 static void endpoints_are_read_in_every_form(void **state)
 {
     static const struct {
@@ -291,6 +324,7 @@ int main(void)
         cmocka_unit_test(a_dial_that_hangs_is_given_up),
         cmocka_unit_test(a_dead_connection_is_left_after_one_deadline),
         cmocka_unit_test(closing_ends_every_call_once),
+        cmocka_unit_test(a_drain_waits_for_the_calls_under_way),
         cmocka_unit_test(endpoints_are_read_in_every_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

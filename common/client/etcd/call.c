@@ -21,10 +21,10 @@ static void free_call(struct bns_etcd_call *k)
 
     bns_timer_stop(c->env, &k->timer);
     bns_list_del(&k->node);
-    c->calls_count--;
     bns_buf_free(&k->request);
     bns_arena_free(&k->arena);
     bns_free(c->env->alloc, k);
+    bns_etcd_call_gone(c);
 }
 
 /* Tells the owner; frees nothing. */

@@ -216,6 +216,17 @@ bool bns_etcd_token_bad(struct bns_etcd *c, uint32_t gen, int status, const char
 
 /* ---- birth and end --------------------------------------------------------------------------- */
 
+static void drained(void *arg)
+{
+    struct bns_etcd *c = arg;
+    void (*done)(void *arg) = c->drained;
+
+    if (done == NULL || c->calls_count > 0)
+        return; /* another call has begun: its end comes back */
+    c->drained = NULL;
+    done(c->drained_arg);
+}
+
 static int set_up(struct bns_etcd *c, const struct bns_etcd_options *o, struct bns_err *err)
 {
     for (size_t i = 0; i < o->endpoints_count; i++) {
@@ -266,6 +277,7 @@ int bns_etcd_new(struct bns_env *env, const struct bns_etcd_options *o, struct b
     c->current = o->first_endpoint ? 0 : bns_prng_below(&env->prng, c->eps_count);
     bns_list_init(&c->calls);
     bns_list_init(&c->streams);
+    bns_timer_init(&c->drain, drained, c);
     bns_arena_init(&c->arena, env->alloc, 64u * 1024);
     rv = set_up(c, o, err);
     if (rv != BNS_OK) {
@@ -275,6 +287,23 @@ int bns_etcd_new(struct bns_env *env, const struct bns_etcd_options *o, struct b
     }
     *out = c;
     return BNS_OK;
+}
+
+void bns_etcd_call_gone(struct bns_etcd *c)
+{
+    c->calls_count--;
+    if (c->calls_count == 0 && c->drained != NULL && !c->freed)
+        bns_timer_start(c->env, &c->drain, bns_now_ns(c->env));
+}
+
+void bns_etcd_drain(struct bns_etcd *c, void (*done)(void *arg), void *arg)
+{
+    BNS_ASSERT(!c->freed);
+    BNS_ASSERT(c->drained == NULL);
+    c->drained = done;
+    c->drained_arg = arg;
+    if (c->calls_count == 0)
+        bns_timer_start(c->env, &c->drain, bns_now_ns(c->env));
 }
 
 void bns_etcd_let_go(struct bns_etcd *c)
@@ -291,6 +320,8 @@ void bns_etcd_free(struct bns_etcd *c)
         return;
     BNS_ASSERT(!c->freed);
     c->freed = true;
+    c->drained = NULL;
+    bns_timer_stop(c->env, &c->drain);
     c->busy++;
     for (size_t i = 0; i < c->eps_count; i++) {
         bns_timer_stop(c->env, &c->ep[i].timer);

@@ -61,8 +61,13 @@ BNS_MUST_CHECK int bns_etcd_endpoint(const char *text, struct bns_endpoint *out,
 BNS_MUST_CHECK int bns_etcd_new(struct bns_env *env, const struct bns_etcd_options *o,
                                 struct bns_etcd **out, struct bns_err *err);
 /* Open calls end with 1 within this call. Watches, leases, locks and peers must have been closed.
- * Legal in `done` of a call; not in callbacks that hand over messages of streams. NULL is fine. */
+ * Legal in `done` of a call and of a drain; not in callbacks that hand over messages of streams.
+ * What it has posted runs in the loop's next turn: before the env is freed. NULL is fine. */
 void bns_etcd_free(struct bns_etcd *c);
+/* Runs done once, in a later turn, when no call is under way: what was closed before (leases that
+ * are revoked, locks) has then been answered or given up. Not after bns_etcd_free(), and not a
+ * second time while one waits. */
+void bns_etcd_drain(struct bns_etcd *c, void (*done)(void *arg), void *arg);
 struct bns_env *bns_etcd_env(const struct bns_etcd *c);
 
 /* ---- any unary call -------------------------------------------------------------------------- */

@@ -43,6 +43,9 @@ struct bns_etcd {
     char token[512];    /* "": none is needed */
     unsigned busy;      /* callbacks of the owner on the stack */
     bool freed;
+    struct bns_timer drain;     /* runs drained */
+    void (*drained)(void *arg); /* NULL: nobody waits */
+    void *drained_arg;
 };
 
 enum bns_etcd_call_state { BNS_ETCD_WAIT, BNS_ETCD_SENT, BNS_ETCD_PAUSE, BNS_ETCD_ENDING };
@@ -104,7 +107,8 @@ size_t bns_etcd_metadata(struct bns_etcd *c, enum bns_etcd_method m, struct bns_
 bool bns_etcd_ready(struct bns_etcd *c, enum bns_etcd_method m);
 /* Does this error mean that a new token helps? Then the old one is forgotten. */
 bool bns_etcd_token_bad(struct bns_etcd *c, uint32_t gen, int status, const char *text);
-void bns_etcd_let_go(struct bns_etcd *c); /* frees the struct, once nobody needs it */
+void bns_etcd_call_gone(struct bns_etcd *c); /* one call fewer */
+void bns_etcd_let_go(struct bns_etcd *c);    /* frees the struct, once nobody needs it */
 /* call.c, stream.c: what waits for the token goes on, or ends with this */
 void bns_etcd_calls_token(struct bns_etcd *c, int status, const char *text);
 void bns_etcd_streams_token(struct bns_etcd *c, int status, const char *text);
