@@ -216,21 +216,36 @@ void etcd_metrics_call(struct etcd_server *s, const struct bns_grpc_call *c, str
 
 /* ---- slow ones ------------------------------------------------------------------------------- */
 
-#define SLOW_NS (100 * BNS_MS)
 #define SLOW_LOG_NS (10 * BNS_MS) /* not more often: what is slow should not become slower */
+
+/* In the largest unit that leaves no fraction. */
+static void whole(uint64_t ns, char text[32])
+{
+    static const struct {
+        const char *unit;
+        uint64_t ns;
+    } units[] = {{"s", BNS_SEC}, {"ms", BNS_MS}, {"us", BNS_US}, {"ns", 1}};
+    size_t i = 0;
+
+    while (ns % units[i].ns != 0)
+        i++;
+    (void)snprintf(text, 32, "%llu%s", (unsigned long long)(ns / units[i].ns), units[i].unit);
+}
 
 void etcd_metrics_answer(struct etcd_task *t, const struct etcd_answer *a)
 {
     struct etcd_server *s = t->s;
     uint64_t now = bns_now_ns(s->env), took = a->began_ns == 0 ? 0 : now - a->began_ns;
+    char expected[32];
 
-    if (took <= SLOW_NS)
+    if (took <= s->opt->warning_apply_ns)
         return;
     bns_counter_add(s->m_slow, 1);
     if (!bns_log_limit(s->env->log, now, SLOW_LOG_NS, &s->slow_log_ns))
         return;
+    whole(s->opt->warning_apply_ns, expected);
     BNS_LOG(s->env->log, BNS_LOG_WARN, "etcd", "apply request took too long",
-            BNS_U64("took_ms", took / BNS_MS), BNS_STR("expected-duration", "100ms"),
+            BNS_U64("took_ms", took / BNS_MS), BNS_STR("expected-duration", expected),
             BNS_STR("prefix", a->index == 0 ? "read-only " : ""),
             BNS_U64("revision", (uint64_t)a->revision), BNS_U64("index", a->index),
             BNS_U64("response_bytes", a->bytes));

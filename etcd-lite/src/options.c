@@ -45,6 +45,7 @@ static void defaults(struct etcd_options *o)
         .watch_progress_ns = 600 * BNS_SEC,
         .auth_token = "simple",
         .auth_token_ttl_s = 300,
+        .warning_apply_ns = 100 * BNS_MS,
         .bcrypt_cost = 10,
         .segment_bytes = 16u * 1024 * 1024,
         .reserve_bytes = 64u * 1024 * 1024,

@@ -30,6 +30,7 @@ struct etcd_options {
     uint64_t txn_ops_max, request_bytes_max, streams_max;
     const char *auth_token;    /* "simple[,ttl]" */
     uint64_t auth_token_ttl_s; /* derived from it, too */
+    uint64_t warning_apply_ns; /* an answer that took longer is logged and counted */
     uint64_t bcrypt_cost;
     bool unsafe_no_fsync, insecure;
     const char *storage;    /* "disk" or "memory" */

@@ -1,5 +1,5 @@
-/* Goal:   an answer that took longer than 100 ms is counted and logged, as etcd logs it; not more
- *         often than a log can bear.
+/* Goal:   an answer that took longer than 100 ms, or than the flag says, is counted and logged, as
+ *         etcd logs it; not more often than a log can bear.
  * Method: a real server in a simulated world, answers with a beginning of our choice. What /metrics
  *         shows is in tests/matrix/test_inspect.py. */
 #include "client_world.h"
@@ -79,9 +79,46 @@ static void a_thousand_slow_answers_are_counted_and_one_is_logged(void **state)
     cw_free();
 }
 
+static void what_is_slow_is_what_the_flag_says(void **state)
+{
+    static const struct {
+        const char *flag, *text;
+        uint64_t ns;
+    } t[] = {
+        {"--warning-apply-duration=2s", "expected-duration=2s", 2 * BNS_SEC},
+        {"--experimental-warning-apply-duration=1500us", "expected-duration=1500us", 1500 * BNS_US},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
+        struct bns_counter slow = {0};
+        struct etcd_task task;
+        struct etcd_answer a = {.index = 1};
+
+        cw_extra = t[i].flag;
+        cw_new(23, 1, NULL);
+        cw_extra = NULL;
+        (void)cw_leader();
+        cw_pass(3 * BNS_SEC);
+        cw.server[0].log.write = take_line;
+        cw.server[0].s->m_slow = &slow;
+        task = (struct etcd_task){.s = cw.server[0].s};
+        a.began_ns = bns_now_ns(cw.server[0].s->env) - t[i].ns;
+        etcd_metrics_answer(&task, &a);
+        assert_int_equal(slow.value, 0);
+        a.began_ns--;
+        etcd_metrics_answer(&task, &a);
+        assert_int_equal(slow.value, 1);
+        assert_non_null(strstr(logged.text, t[i].text));
+        cw.server[0].s->m_slow = NULL;
+        cw_free();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_slow_is_what_the_flag_says),
         cmocka_unit_test(slow_answers_are_counted_and_logged),
         cmocka_unit_test(a_thousand_slow_answers_are_counted_and_one_is_logged),
     };
