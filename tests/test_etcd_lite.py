@@ -78,6 +78,63 @@ class EtcdLite(unittest.TestCase):
         self.assertEqual(p.returncode, 0, err)
         self.assertNotIn("assertion", err)
 
+    def verb(self, client, *words, stdin="", signo=None):
+        """Runs a verb to its end; with signo, from its first line on. A leak is an error of it."""
+        env = dict(os.environ, ETCDCTL_ENDPOINTS=client, ETCDCTL_USER="", ETCDCTL_PASSWORD="",
+                   ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=1:exitcode=99")
+        p = subprocess.Popen([DAEMON, *words], env=env, text=True, stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out = ""
+        if signo is not None:
+            late = threading.Timer(DEADLINE_S, p.kill)
+            late.start()
+            out = p.stdout.readline()
+            late.cancel()
+            p.send_signal(signo)
+        more, err = p.communicate(stdin, timeout=DEADLINE_S)
+        self.assertNotIn("Sanitizer", err, words)
+        self.assertNotEqual(p.returncode, 99, words)
+        return p.returncode, out + more, err
+
+    def test_verbs_let_go_of_all_their_memory(self):
+        """For a build with LeakSanitizer; in any other one, that they end as they should."""
+        p, ready = self.start()
+        client = dict(w.split("=") for w in ready.split()[2:])["client"]
+        snapshot = os.path.join(self.dir, "s.db")
+        other = "127.0.0.1:1"
+        for code, words, stdin in [
+                (0, "put a 1", ""), (0, "get a -w json", ""), (0, "del none", ""),
+                (0, "txn", 'create("x") = "0"\n\nput x 1\n\nget x\n\n'),
+                (0, "compaction 2", ""), (1, "get a --rev 1", ""), (128, "get", ""),
+                (1, "get --nonsense", ""), (0, "get --help", ""), (0, "completion bash", ""),
+                (0, "lease grant 100", ""), (0, "lease list", ""), (1, "lease revoke 77", ""),
+                (0, "lease timetolive 77", ""), (0, "lease keep-alive 77", ""),
+                (2, "lease keep-alive --once 77", ""), (0, "member list -w table", ""),
+                (1, "member promote 1", ""), (0, "endpoint status -w table", ""),
+                (0, "endpoint health", ""), (0, "endpoint hashkv", ""),
+                (0, "alarm list", ""), (0, "alarm disarm", ""), (0, "defrag", ""),
+                (1, "move-leader 1", ""), (0, f"snapshot save {snapshot}", ""),
+                (0, f"snapshot status {snapshot}", ""), (0, "inspect raft", ""),
+                (0, "inspect index", ""), (0, "inspect members", ""), (0, "inspect leases", ""),
+                (0, "inspect watchers", ""), (0, "lock l true", ""), (3, "watch -i", "watch a\n"),
+                (0, "role add r", ""), (0, "role grant-permission r read k", ""),
+                (0, "role get r", ""), (0, "user add root:x", ""),
+                (0, "user grant-role root r", ""),
+                (0, "user get root --detail", ""), (0, "user list", ""), (0, "auth enable", ""),
+                (2, "get a --user root:y", ""), (0, "auth disable --user root:x", ""),
+                (1, f"get a --endpoints {other} --command-timeout 100ms", ""),
+                (1, f"make-mirror {other} --command-timeout 100ms", "")]:
+            with self.subTest(words):
+                r = self.verb(client, *words.split(), stdin=stdin)
+                self.assertEqual(r[0], code, r)
+        self.assertEqual(self.verb(client, "put", "led/1", "x")[0], 0)
+        for words in ("lock held", "elect e me", "elect -l led"):
+            with self.subTest(words):
+                r = self.verb(client, *words.split(), signo=signal.SIGINT)
+                self.assertNotEqual(r[1], "", r)
+        p.terminate()
+        self.ends(p)
+
     def test_a_wrong_flag_is_refused_with_one_line(self):
         for code, text, flags in REFUSED:
             with self.subTest(flags=flags):

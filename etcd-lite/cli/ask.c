@@ -171,9 +171,19 @@ int ctl_connect(struct ctl *c)
     return c->etcd == NULL ? CTL_ARGS : CTL_OK;
 }
 
+static void stop(struct bns_task *t)
+{
+    bns_env_uv_stop(BNS_CONTAINER(t, struct ctl, last)->env);
+}
+
 void ctl_done(struct ctl *c)
 {
     bns_etcd_free(c->etcd);
+    if (c->env != NULL) { /* clients have posted what lets go of the last of them */
+        c->last.fn = stop;
+        bns_post(c->env, &c->last);
+        bns_env_uv_run(c->env);
+    }
     bns_tls_free(c->tls);
     bns_env_uv_free(c->env);
     bns_vfs_posix_free(c->vfs);

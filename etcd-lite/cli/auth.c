@@ -1,4 +1,4 @@
-/* auth.c - user and role, but what is in plain.c. */
+/* auth.c - auth enable, user and role, but what is in plain.c. */
 #include "cli.h"
 
 #include <inttypes.h>
@@ -26,6 +26,47 @@ static int said(struct ctl *c, enum bns_etcd_method m, const ProtobufCMessage *r
     if (simple)
         (void)puts(text);
     return code;
+}
+
+/* ---- auth enable ----------------------------------------------------------------------------- */
+
+static int status_of(struct ctl *c, enum bns_etcd_method m, const ProtobufCMessage *req,
+                     const char **text)
+{
+    struct ctl_reply r = ctl_ask_at(c, c->etcd, m, req);
+
+    *text = r.text;
+    return r.status;
+}
+
+/* As etcdctl: a root that has not the role root is given it (the role is made), and again. */
+int ctl_auth_enable(struct ctl *c, int argc, char **argv)
+{
+    Etcdserverpb__AuthEnableRequest enable = ETCDSERVERPB__AUTH_ENABLE_REQUEST__INIT;
+    Etcdserverpb__AuthRoleAddRequest add = ETCDSERVERPB__AUTH_ROLE_ADD_REQUEST__INIT;
+    Etcdserverpb__AuthUserGrantRoleRequest grant = ETCDSERVERPB__AUTH_USER_GRANT_ROLE_REQUEST__INIT;
+    char root[] = "root";
+    const char *text = "";
+    int status;
+
+    (void)argv;
+    if (argc != 0)
+        return ctl_fail(CTL_ARGS, "auth enable command does not accept any arguments");
+    if (ctl_connect(c) != CTL_OK)
+        return CTL_ARGS;
+    add.name = grant.user = grant.role = root;
+    status = status_of(c, BNS_ETCD_AUTH_ENABLE, &enable.base, &text);
+    if (strcmp(text, "etcdserver: root user does not have root role") == 0) {
+        status = status_of(c, BNS_ETCD_ROLE_ADD, &add.base, &text);
+        if (status == BNS_GRPC_OK)
+            status = status_of(c, BNS_ETCD_USER_GRANT, &grant.base, &text);
+        if (status == BNS_GRPC_OK)
+            status = status_of(c, BNS_ETCD_AUTH_ENABLE, &enable.base, &text);
+    }
+    if (status != BNS_GRPC_OK)
+        return ctl_reply_fail(c, status, text);
+    (void)puts("Authentication Enabled");
+    return CTL_OK;
 }
 
 /* ---- users ----------------------------------------------------------------------------------- */

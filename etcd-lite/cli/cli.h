@@ -41,6 +41,7 @@ struct ctl_flags {
     int64_t rev, at_least_rev, limit, ttl, top, stream;
     const char *order, *sort_by, *consistency, *lease, *peer_urls, *new_password, *data_dir, *load;
     const char *perf_prefix, *mirror_prefix, *dest_prefix, *dest_cacert, *dest_cert, *dest_key;
+    const char *dest_user, *dest_password;
     bool no_dest_prefix, dest_insecure;
 };
 
@@ -80,6 +81,7 @@ struct ctl {
     struct bns_etcd_session session;
     struct bns_arena arena;
     struct ctl_kept *kept; /* answers */
+    struct bns_task last;  /* of the loop */
     int dashes;            /* words before "--", or -1 */
 };
 
@@ -209,6 +211,7 @@ int ctl_inspect_raft(struct ctl *c, int argc, char **argv);
 int ctl_inspect_watchers(struct ctl *c, int argc, char **argv);
 int ctl_lock(struct ctl *c, int argc, char **argv);
 int ctl_elect(struct ctl *c, int argc, char **argv);
+int ctl_auth_enable(struct ctl *c, int argc, char **argv);
 int ctl_user_add(struct ctl *c, int argc, char **argv);
 int ctl_user_get(struct ctl *c, int argc, char **argv);
 int ctl_user_list(struct ctl *c, int argc, char **argv);

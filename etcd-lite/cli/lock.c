@@ -151,9 +151,10 @@ static int begin_session(struct session *s, int64_t ttl)
 
 int ctl_lock(struct ctl *c, int argc, char **argv)
 {
-    struct session s = {.c = c, .value = ""};
+    static struct session s; /* signals may come until the process ends */
     int code;
 
+    s = (struct session){.c = c, .value = ""};
     if (argc == 0)
         return ctl_fail(CTL_ARGS,
                         "lock takes a lock name argument and an optional command to execute");
@@ -223,9 +224,10 @@ static int listen_to(struct session *s)
 
 int ctl_elect(struct ctl *c, int argc, char **argv)
 {
-    struct session s = {.c = c, .value = ""};
+    static struct session s; /* signals may come until the process ends */
     int code;
 
+    s = (struct session){.c = c, .value = ""};
     if (argc != 1 && argc != 2)
         return ctl_fail(CTL_ARGS, "elect takes one election name argument and an optional proposal "
                                   "argument");

@@ -234,8 +234,13 @@ static const struct ctl_flag mirror_flags[] = {
     {"dest-insecure-transport", 0, CTL_BOOL, AT(dest_insecure), "true",
      "Disable transport security for client connections"},
     {"dest-key", 0, CTL_STR, AT(dest_key), "", "Identify secure client using this TLS key file"},
+    {"dest-password", 0, CTL_STR, AT(dest_password), "",
+     "Destination password for authentication (if this option is used, --dest-user option "
+     "shouldn't include password)"},
     {"dest-prefix", 0, CTL_STR, AT(dest_prefix), "",
      "destination prefix to mirror a prefix to a different prefix in the destination cluster"},
+    {"dest-user", 0, CTL_STR, AT(dest_user), "",
+     "Destination username[:password] for authentication (prompt if password is not supplied)"},
     {"no-dest-prefix", 0, CTL_BOOL, AT(no_dest_prefix), "false",
      "mirror key-values to the root of the destination cluster"},
     {"prefix", 0, CTL_STR, AT(mirror_prefix), "", "Key-value prefix to mirror"},
@@ -246,7 +251,7 @@ const struct ctl_verb ctl_verbs[] = {
     {"alarm disarm", "", "Disarms all alarms", NULL, ctl_alarm_disarm},
     {"alarm list", "", "Lists all alarms", NULL, ctl_alarm_list},
     {"auth disable", "", "Disables authentication", NULL, ctl_plain},
-    {"auth enable", "", "Enables authentication", NULL, ctl_plain},
+    {"auth enable", "", "Enables authentication", NULL, ctl_auth_enable},
     {"check datascale", "[options]",
      "Check the memory usage of holding data for different workloads on a given server endpoint.",
      datascale_flags, ctl_check_datascale},
@@ -438,8 +443,11 @@ static int read_words(struct ctl *c, int *argc, char **argv, const char **group)
     if (ctl_flags_read(c, c->verb == NULL ? NULL : c->verb->flags, argc, argv, &err) != BNS_OK ||
         ctl_flags_env(c, environ, &err) != BNS_OK)
         return usage_error(c, first, &err);
-    if (help || c->f.help)
+    if (help || c->f.help) {
+        if (c->verb != NULL)
+            *group = c->verb->name; /* both words */
         c->verb = NULL;
+    }
     return CTL_OK;
 }
 

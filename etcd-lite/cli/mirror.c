@@ -281,7 +281,8 @@ static int connect_both(struct mirror *m, const char *dest)
     m->to.program = m->c->program;
     m->to.env = m->c->env;
     *f = m->c->f;
-    f->user = f->password = "";
+    f->user = f->dest_user;
+    f->password = f->dest_password;
     f->cacert = f->dest_cacert;
     f->cert = f->dest_cert;
     f->key = f->dest_key;

@@ -1,4 +1,4 @@
-/* plain.c - the verbs that are one call and one line: auth, most of user and role, changes of
+/* plain.c - the verbs that are one call and one line: most of user and role, changes of
  * members.
  *
  * One table, one frame: the words of the command line go into the fields of the request in the
@@ -21,8 +21,6 @@ struct plain {
 };
 
 static const struct plain table[] = {
-    {"auth enable", 0, "auth enable command does not accept any arguments", BNS_ETCD_AUTH_ENABLE,
-     &etcdserverpb__auth_enable_request__descriptor, "Authentication Enabled", true},
     {"auth disable", 0, "auth disable command does not accept any arguments", BNS_ETCD_AUTH_DISABLE,
      &etcdserverpb__auth_disable_request__descriptor, "Authentication Disabled", true},
     {"user delete", 1, "user delete command requires user name as its argument",
