@@ -341,7 +341,7 @@ int kafka_partition_parse(struct bns_slice text, struct bns_slice *topic_id, str
 
 int kafka_partition_text(struct bns_buf *out, const char *topic_id)
 {
-    return bns_buf_fmt(out, "version: 0\ntopic_id: %s\n", topic_id);
+    return bns_buf_fmt(out, "version: 0\ntopic_id: %s", topic_id);
 }
 
 static int get_property(struct bns_slice text, const char *key, char *to, size_t cap,

@@ -202,12 +202,20 @@ static int topic_id(struct kafka_log *log, const char *want, struct bns_err *err
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
+static int use_bare(struct kafka_log *log, struct kafka_segment *s, struct bns_err *err)
+{
+    if (log->awake != NULL)
+        kafka_segment_rest(log->awake);
+    log->awake = s;
+    return kafka_segment_wake_bare(s, err);
+}
+
 static int scan(struct kafka_log *log, size_t i, struct kafka_scan *how,
                 struct kafka_log_report *report, struct bns_err *err)
 {
     struct kafka_segment *s = log->segments[i];
     uint32_t size = s->size;
-    int rv = kafka_log_use(log, s, err);
+    int rv = use_bare(log, s, err);
 
     if (rv == BNS_OK) {
         how->cut_bytes = 0;
@@ -305,7 +313,7 @@ static int rebuild_epochs(struct kafka_log *log, struct bns_err *err)
 
     kafka_epochs_free(&log->epochs);
     for (size_t i = 0; rv == BNS_OK && i < log->count; i++) {
-        rv = kafka_log_use(log, log->segments[i], err);
+        rv = use_bare(log, log->segments[i], err);
         if (rv == BNS_OK)
             rv = kafka_segment_scan(log->segments[i], &how, err);
         if (rv == BNS_OK && i + 1 < log->count)

@@ -111,6 +111,19 @@ int kafka_segment_wake(struct kafka_segment *s, struct bns_err *err)
     return rv;
 }
 
+int kafka_segment_wake_bare(struct kafka_segment *s, struct bns_err *err)
+{
+    int rv;
+
+    kafka_segment_rest(s);
+    rv = open_log(s, BNS_OPEN_WRITE, err);
+    if (rv == BNS_OK)
+        rv = open_indexes(s, KAFKA_INDEX_MAKE | KAFKA_INDEX_EMPTY, err);
+    if (rv != BNS_OK)
+        kafka_segment_rest(s);
+    return rv;
+}
+
 void kafka_segment_rest(struct kafka_segment *s)
 {
     bns_file_close(s->file);

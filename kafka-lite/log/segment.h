@@ -52,6 +52,8 @@ BNS_MUST_CHECK int kafka_segment_create(struct kafka_segment *s, int64_t now_ms,
 /* Looks how long the log is, without opening it. */
 BNS_MUST_CHECK int kafka_segment_stat(struct kafka_segment *s, struct bns_err *err);
 BNS_MUST_CHECK int kafka_segment_wake(struct kafka_segment *s, struct bns_err *err);
+/* For a scan: the log as it is, both indexes empty, whatever they were. */
+BNS_MUST_CHECK int kafka_segment_wake_bare(struct kafka_segment *s, struct bns_err *err);
 void kafka_segment_rest(struct kafka_segment *s); /* pending index entries are lost */
 
 /* Appends whole batches whose heads are checked. On an error the log is cut back to what it was;
