@@ -92,8 +92,8 @@ struct bns_raft_node_config {
                        struct bns_slice payload);
     void *on_request_arg;
     /* Once, in a turn of its own: a committed change removed this node, the state machine has
-     * applied it, and a leader has handed over; or a member whose is_removed() knows has told so.
-     * The node goes on, as a bystander, until it is closed. May be NULL. */
+     * applied it, and another member knows; or a member whose is_removed() knows has told so.
+     * The node goes on, as a bystander, until it is closed; also after a start. May be NULL. */
     void (*on_removed)(void *arg);
     /* Has this id been a member and been removed? Asked for nodes that are no members (any more).
      * May be NULL: no. */

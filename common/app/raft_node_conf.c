@@ -403,7 +403,8 @@ static void member_answer(void *arg, int code, struct bns_slice payload)
     bns_rn_kick(n);
 }
 
-/* Every so often: is there a leader? Without one for long, the others are asked about us. */
+/* Every so often: is there a leader? Without one for long, the others are asked about us; and so
+ * they are while we know of our removal, and do not know whether they do. */
 static void member_check(void *arg)
 {
     struct bns_raft_node *n = arg;
@@ -414,14 +415,15 @@ static void member_check(void *arg)
                                      .arg = n};
     struct bns_slice none = bns_slice(NULL, 0);
 
-    bns_timer_start(n->env, &n->member_timer, now + ASK_TIMEOUTS * election_ns(n) / 2);
+    bns_timer_start(n->env, &n->member_timer,
+                    now + (n->untold ? 1 : ASK_TIMEOUTS) * election_ns(n) / 2);
     if (n->st.leader != 0) {
         n->leaderless_ns = 0;
         return;
     }
     if (n->leaderless_ns == 0)
         n->leaderless_ns = now;
-    if (now - n->leaderless_ns < ASK_TIMEOUTS * election_ns(n) / 2)
+    if (!n->untold && now - n->leaderless_ns < ASK_TIMEOUTS * election_ns(n) / 2)
         return;
     for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
         struct bns_rn_peer *p = &n->peers[i];
@@ -475,6 +477,23 @@ void bns_rn_conf_flush(struct bns_raft_node *n)
     }
 }
 
+/* Who is told may close the node. So not before it has handed over; and not before another member
+ * knows, too: those who do not may need our answer to be a majority. A leader knows, whether it has
+ * told us or was elected since (answers to votes carry the commit index). */
+static void look_at_removal(struct bns_raft_node *n)
+{
+    if (n->st.role == BNS_RAFT_LEADER)
+        return;
+    n->removed = n->st.leader != 0;
+    if (n->removed || n->untold)
+        return;
+    n->untold = true;
+    BNS_LOG(n->env->log, BNS_LOG_WARN, "raft",
+            "this member was removed from the group: it stays until another one knows",
+            BNS_HEX("id", n->cfg.id));
+    bns_timer_start(n->env, &n->member_timer, bns_now_ns(n->env));
+}
+
 /* Looks whether the flush has to run: this comes after every drain. */
 void bns_rn_conf_drained(struct bns_raft_node *n)
 {
@@ -482,9 +501,8 @@ void bns_rn_conf_drained(struct bns_raft_node *n)
 
     if (n->closing)
         return;
-    /* not before it has handed over: who is told may close the node */
-    if (n->st.removed && n->st.role != BNS_RAFT_LEADER && n->applied >= n->st.conf_index)
-        n->removed = true;
+    if (n->st.removed && !n->removed && n->applied >= n->st.conf_index)
+        look_at_removal(n);
     for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++)
         leaving |= n->peers[i].leaving && !bns_raft_talks_to(n->raft, n->peers[i].addr.id);
     if (leaving || n->transfer.done != NULL || (n->removed && !n->removed_told) ||

@@ -114,6 +114,7 @@ struct bns_raft_node {
     struct bns_timer member_timer;
     struct bns_raft_conf conf_first; /* of the first start; none: joining */
     bool removed, removed_told;
+    bool untold; /* removed, and who else knows it is not known */
     uint64_t leaderless_ns; /* since when; 0 = there is a leader */
     bool no_room;           /* as the core was told */
     struct {

@@ -392,6 +392,44 @@ static void of_two_the_leader_can_be_removed(void **state)
     bns_world_free(fx.w);
 }
 
+/* The removal is committed, and the other one, which is all of the group now, has not heard of it. */
+static void remove_and_lose_the_other(struct ask *a)
+{
+    *a = (struct ask){.member = leader(), .count = 1, .code = NONE};
+    a->id = a->member + 1;
+    a->changes[0] = (struct bns_raft_change){BNS_RAFT_REMOVE, a->id};
+    assert_true(bns_world_call(fx.w, a->member, change_now, a));
+    for (int i = 0; i < 100000 && !status(a->member).removed; i++)
+        assert_null(bns_world_run(fx.w, bns_world_now(fx.w) + 10 * BNS_US, NULL, NULL));
+    assert_true(status(a->member).removed);
+    bns_world_kill(fx.w, 1 - a->member);
+}
+
+static void who_is_removed_stays_until_another_one_knows(void **state)
+{
+    struct ask a;
+
+    (void)state;
+    for (unsigned again = 0; again < 2; again++) {
+        open_group(2, 1000);
+        remove_and_lose_the_other(&a);
+        run_ms(15000);
+        assert_int_equal(fx.m[a.member].removed, 0);
+        if (again) { /* a start changes nothing */
+            bns_world_kill(fx.w, a.member);
+            bns_world_start(fx.w, a.member, &main_of);
+            run_ms(5000);
+            assert_int_equal(fx.m[a.member].removed, 0);
+        }
+        bns_world_start(fx.w, 1 - a.member, &main_of);
+        run_ms(8000);
+        assert_int_equal(status(1 - a.member).role, BNS_RAFT_LEADER);
+        assert_int_equal(propose(1 - a.member, 7), BNS_OK);
+        assert_int_equal(fx.m[a.member].removed, 1);
+        bns_world_free(fx.w);
+    }
+}
+
 static void a_joining_member_takes_a_snapshot_and_knows_the_members_after_a_restart(void **state)
 {
     (void)state;
@@ -683,6 +721,7 @@ int main(void)
         cmocka_unit_test(an_address_outlives_a_dial_that_failed),
         cmocka_unit_test(a_change_that_nobody_waits_for_goes_on),
         cmocka_unit_test(of_two_the_leader_can_be_removed),
+        cmocka_unit_test(who_is_removed_stays_until_another_one_knows),
         cmocka_unit_test(a_joining_member_takes_a_snapshot_and_knows_the_members_after_a_restart),
         cmocka_unit_test(refusals_come_with_their_reason_whoever_is_asked),
         cmocka_unit_test(two_changes_at_once_follow_one_another),

@@ -111,13 +111,8 @@ static int serve(struct sim_server *v, struct bns_env *env, const struct etcd_id
 
 static void no_start(struct sim_server *v, int rv, const char *why)
 {
-    struct sim_id *is = sim_id_find(v->m, v->member);
-    bool gone = is != NULL && is->removed && strstr(why, "permanently removed") != NULL;
-
     bns_world_note(v->m->w, "n%u does not start: %s", v->id, why);
-    if (gone)
-        v->leaves = true; /* it says so itself: nobody starts it again */
-    else if (rv == BNS_E_CORRUPT || rv == BNS_E_INVALID || rv == BNS_E_UNSUPPORTED)
+    if (rv == BNS_E_CORRUPT || rv == BNS_E_INVALID || rv == BNS_E_UNSUPPORTED)
         sim_complain(v->m, "n%u does not start: %s", v->id, why);
 }
 

@@ -16,6 +16,7 @@ struct app {
     struct etcd_join *join;
     struct bns_daemon *daemon;
     struct bns_vfs *ram; /* --storage memory */
+    bool useless;        /* the data directory is that of a member removed before this start */
 };
 
 static void serving(void *arg)
@@ -29,6 +30,7 @@ static void removed(void *arg)
 {
     struct app *a = arg;
 
+    a->useless = a->server->was_removed;
     bns_daemon_drain(a->daemon);
 }
 
@@ -91,7 +93,7 @@ static void drained(void *arg)
 {
     struct app *a = arg;
 
-    bns_daemon_stop(a->daemon, BNS_EXIT_OK);
+    bns_daemon_stop(a->daemon, a->useless ? BNS_EXIT_CONFIG : BNS_EXIT_OK);
 }
 
 static void drain(struct bns_daemon *d, void *arg)

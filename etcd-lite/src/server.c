@@ -143,7 +143,7 @@ static void on_removed(void *arg)
 
     BNS_LOG(s->env->log, BNS_LOG_ERROR, "etcd",
             "the member has been permanently removed from the cluster: it stops; the data "
-            "directory used by this member must be removed",
+            "directory used by this member must be removed before it can be added again",
             BNS_HEX("member", s->member_id), BNS_STR("data_dir", s->opt->data_dir));
     if (s->on_removed != NULL && !s->stopping && !s->handing_over)
         s->on_removed(s->on_removed_arg);
@@ -218,11 +218,7 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
         rv = peer_addresses(s, peers, &peers_count, err);
     nc.peers_count = peers_count;
     nc.listen_optional = peers_count == 1 && o->peer_default;
-    if (rv == BNS_OK && etcd_kv_member_removed(s->kv, s->member_id))
-        rv = bns_err_set(err, BNS_E_INVALID,
-                         "%s: the member has been permanently removed from the cluster: the data "
-                         "directory must be removed before it can be added again",
-                         o->data_dir);
+    s->was_removed = etcd_kv_member_removed(s->kv, s->member_id);
     setup_tokens(s);
     if (rv == BNS_OK)
         rv = bns_raft_node_open(s->env, &nc, etcd_kv_sm(), s->kv, &s->node, err);
@@ -244,6 +240,10 @@ static enum bns_grpc_admission may_run(void *arg, struct bns_grpc_call *c, struc
 
     for (size_t i = 0; i < sizeof may / sizeof may[0] && !is; i++)
         is = bns_slice_eq(path, bns_slice_str(may[i]));
+    if (etcd_kv_member_removed(s->kv, s->member_id)) { /* it only stays to tell the others */
+        *why = (struct bns_grpc_refusal){BNS_GRPC_UNAVAILABLE, "etcdserver: server stopped"};
+        return BNS_GRPC_REFUSE;
+    }
     /* until what it says of itself is applied here, one that joins knows nothing of users */
     if (s->joined && etcd_kv_member(s->kv, s->member_id).len == 0) {
         *why = (struct bns_grpc_refusal){BNS_GRPC_UNAVAILABLE, "etcdserver: not ready"};

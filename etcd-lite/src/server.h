@@ -99,6 +99,7 @@ struct etcd_server {
     size_t changes_count;           /* of all, also those that the closing node answers */
     size_t changes_waiting;         /* proposed here, not yet applied */
     struct bns_timer members_timer; /* who belongs has changed: dial */
+    bool was_removed;               /* at the start: it came only to tell the others */
     void (*on_removed)(void *arg);  /* this member belongs no more: it should stop */
     void *on_removed_arg;
     struct bns_http_route routes[2 + ETCD_CHECK_PATHS + ETCD_INSPECT_PATHS], peer_routes[2];
