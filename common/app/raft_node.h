@@ -183,7 +183,8 @@ void bns_raft_node_change_forget(struct bns_raft_node *n, const void *arg);
  * BNS_E_SHUTDOWN. Others, as BNS_E_NOMEM: it is known, and dialled again every second. */
 BNS_MUST_CHECK int bns_raft_node_peer_set(struct bns_raft_node *n,
                                           const struct bns_raft_peer_addr *addr);
-/* Its connection and streams end, at the latest when the core has told it of its removal. */
+/* Its connection and streams end when the core has told it of its removal, and it has answered what
+ * it was asked (or those calls have run out of time). */
 void bns_raft_node_peer_remove(struct bns_raft_node *n, uint64_t id);
 
 /* The configuration in force; no voters: not known yet (joining). */

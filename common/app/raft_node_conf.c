@@ -374,9 +374,16 @@ static void redial(void *arg)
         bns_timer_start(n->env, &n->dial_timer, bns_now_ns(n->env) + DIAL_RETRY_NS);
 }
 
+/* Answers that are under way are waited for: a leader that removes itself says so to who asked. */
+static bool may_go(const struct bns_rn_peer *p)
+{
+    return p->leaving && !bns_raft_talks_to(p->n->raft, p->addr.id) &&
+           (p->link == NULL || bns_rpc_peer_calls(p->link) == 0);
+}
+
 static void let_go(struct bns_rn_peer *p)
 {
-    if (!p->leaving || bns_raft_talks_to(p->n->raft, p->addr.id))
+    if (!may_go(p))
         return;
     drop_peer(p);
 }
@@ -442,7 +449,8 @@ void bns_rn_conf_request(struct bns_raft_node *n, struct bns_rpc_request *r, uin
         change_request(n, r, payload);
         return;
     }
-    gone = n->cfg.is_removed != NULL && n->cfg.is_removed(n->cfg.members_arg, from);
+    /* only a voter that knows can do without it: a learner's word would let it end too soon */
+    gone = n->st.voter && n->cfg.is_removed != NULL && n->cfg.is_removed(n->cfg.members_arg, from);
     bns_rpc_reply(r, BNS_OK, bns_slice(&gone, 1));
 }
 
@@ -504,7 +512,7 @@ void bns_rn_conf_drained(struct bns_raft_node *n)
     if (n->st.removed && !n->removed && n->applied >= n->st.conf_index)
         look_at_removal(n);
     for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++)
-        leaving |= n->peers[i].leaving && !bns_raft_talks_to(n->raft, n->peers[i].addr.id);
+        leaving |= may_go(&n->peers[i]);
     if (leaving || n->transfer.done != NULL || (n->removed && !n->removed_told) ||
         (!n->no_room && n->wal_full) || bns_wal_has_room(n->wal) == n->no_room)
         bns_rn_kick(n);

@@ -27,7 +27,7 @@
 #define BNS_RN_METHOD_RAFT 1u
 #define BNS_RN_METHOD_SNAP 2u
 #define BNS_RN_METHOD_CHANGE 3u /* to the leader: u8 count | count * (u8 kind | u64 id) | context */
-#define BNS_RN_METHOD_MEMBER 4u /* am I removed? reply: u8, 1 = yes */
+#define BNS_RN_METHOD_MEMBER 4u /* am I removed? reply: u8, 1 = yes, says a voter */
 #define BNS_RN_METHOD_WHERE 5u  /* one-way: where the sender is found */
 #define BNS_RN_WHERE_MAX (2u + BNS_RPC_ADDRS_MAX * (3u + BNS_HOST_MAX))
 enum bns_rn_lane_of { BNS_RN_LANE_URGENT, BNS_RN_LANE_WRITES, BNS_RN_LANES };
@@ -114,7 +114,7 @@ struct bns_raft_node {
     struct bns_timer member_timer;
     struct bns_raft_conf conf_first; /* of the first start; none: joining */
     bool removed, removed_told;
-    bool untold; /* removed, and who else knows it is not known */
+    bool untold;            /* removed, and who else knows it is not known */
     uint64_t leaderless_ns; /* since when; 0 = there is a leader */
     bool no_room;           /* as the core was told */
     struct {

@@ -134,6 +134,7 @@ BNS_MUST_CHECK int bns_rpc_peer_new(struct bns_env *env, const struct bns_rpc_id
  * be called inside a callback of this very peer. */
 void bns_rpc_peer_free(struct bns_rpc_peer *p);
 bool bns_rpc_peer_up(const struct bns_rpc_peer *p);
+size_t bns_rpc_peer_calls(const struct bns_rpc_peer *p); /* open ones */
 
 /* Sends one message if the peer is up. BNS_E_OFF: not connected; BNS_E_BUSY: queue full;
  * BNS_E_NOMEM. On error release does not run. Nothing tells whether it arrived. */

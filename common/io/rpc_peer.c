@@ -431,6 +431,11 @@ int bns_rpc_stream_open(struct bns_rpc_peer *p, const struct bns_rpc_stream_opti
     return BNS_OK;
 }
 
+size_t bns_rpc_peer_calls(const struct bns_rpc_peer *p)
+{
+    return p->calls.count;
+}
+
 bool bns_rpc_peer_up(const struct bns_rpc_peer *p)
 {
     return p->up;

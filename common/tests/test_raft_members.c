@@ -392,7 +392,7 @@ static void of_two_the_leader_can_be_removed(void **state)
     bns_world_free(fx.w);
 }
 
-/* The removal is committed, and the other one, which is all of the group now, has not heard of it. */
+/* The removal is committed; the other one, which is all of the group now, has not heard of it. */
 static void remove_and_lose_the_other(struct ask *a)
 {
     *a = (struct ask){.member = leader(), .count = 1, .code = NONE};
