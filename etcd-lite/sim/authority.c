@@ -82,6 +82,9 @@ void sim_auth_ended(struct sim_lane *l, int status, const char *text)
         m->out->user_ok++;
     if (denied)
         m->out->denied++;
+    m->out->judged[ETCD_SIM_DENIED] += still && l->may == SIM_MAY_NOT && denied;
+    m->out->judged[ETCD_SIM_ALLOWED] += still && l->may == SIM_MAY && status == BNS_GRPC_OK;
+    m->out->judged[ETCD_SIM_OFF] += still && l->may == SIM_MAY_OFF && status == BNS_GRPC_OK;
     if (still && l->may == SIM_MAY_NOT && status == BNS_GRPC_OK)
         sim_complain(m, "n%u let u do operation %d on k%u, which it may not", l->server, (int)l->f,
                      l->key);

@@ -27,6 +27,19 @@ void sim_complain(struct etcd_sim *m, const char *fmt, ...)
     bns_world_note(m->w, "WRONG: %s", m->out->text);
 }
 
+const char *etcd_sim_judged_name(enum etcd_sim_judged kind)
+{
+    static const char *const names[ETCD_SIM_JUDGED] = {
+        [ETCD_SIM_DENIED] = "denials",        [ETCD_SIM_ALLOWED] = "operations of a user",
+        [ETCD_SIM_OFF] = "ones without auth", [ETCD_SIM_CONFS] = "changes of members",
+        [ETCD_SIM_JOINS] = "joins",           [ETCD_SIM_REMOVALS] = "removals",
+        [ETCD_SIM_PROMOTIONS] = "promotions", [ETCD_SIM_EXPIRIES] = "leases that ran out",
+        [ETCD_SIM_LOCKS] = "locks taken",
+    };
+
+    return names[kind];
+}
+
 static const char *look(struct bns_world *w, void *arg)
 {
     struct etcd_sim *m = arg;

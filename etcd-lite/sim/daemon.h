@@ -31,6 +31,22 @@ enum etcd_sim_work {
 };
 #define ETCD_SIM_WORKS 4u
 
+/* Answers and events that were judged: what had to come was known, and it came. What is unknown at
+ * the time (a change under way, a call without an answer) is not counted. */
+enum etcd_sim_judged {
+    ETCD_SIM_DENIED,     /* operations that u may not do, denied */
+    ETCD_SIM_ALLOWED,    /* ... that u may do, done */
+    ETCD_SIM_OFF,        /* ... done while auth was off */
+    ETCD_SIM_CONFS,      /* changes of members, applied at one: its list is Raft's configuration */
+    ETCD_SIM_JOINS,      /* daemons that joined, as who they were started */
+    ETCD_SIM_REMOVALS,   /* daemons that ended as removed ones, and were */
+    ETCD_SIM_PROMOTIONS, /* of ETCD_SIM_CONFS those that made a voter of a learner */
+    ETCD_SIM_EXPIRIES,   /* keys that went with a lease that ran out, and not too soon */
+    ETCD_SIM_LOCKS       /* locks taken, in histories that were checked */
+};
+#define ETCD_SIM_JUDGED 9u
+const char *etcd_sim_judged_name(enum etcd_sim_judged kind);
+
 struct etcd_sim_config {
     struct bns_world_config world; /* nodes: the servers, spare hosts, then the clients */
     unsigned servers, clients, lanes, keys, workers; /* workers of a client node; 0: none */
@@ -64,9 +80,10 @@ struct etcd_sim_result {
     uint64_t changes;                   /* of members, answered */
     uint64_t auth_changes, tokens, denied, user_ok;
     uint64_t joins, leaves, moves; /* daemons that joined, and that ended; leaders moved */
-    bool unchecked;                /* the search for a linear order was given up */
-    uint64_t searched;             /* operations that revisions did not decide */
-    char text[1024];               /* why it failed */
+    uint64_t judged[ETCD_SIM_JUDGED];
+    bool unchecked;    /* the search for a linear order was given up */
+    uint64_t searched; /* operations that revisions did not decide */
+    char text[1024];   /* why it failed */
 };
 
 /* 3 or 5 servers, 60 virtual seconds; fault rates drawn from the seed. */

@@ -17,7 +17,8 @@
 #define SIM_GONE UINT64_MAX /* seen.value of a key that was deleted at that revision */
 #define SIM_CLIENT_PORT 2379
 #define SIM_PEER_PORT 2380
-#define SIM_IDS_MAX 256u /* members that ever were */
+#define SIM_IDS_MAX 256u  /* members that ever were */
+#define SIM_LAPSES_MAX 4u /* of a lease holder, remembered */
 
 struct etcd_sim;
 
@@ -181,6 +182,11 @@ struct sim_holder { /* of a lease: leases.c */
     char key[24];
     int64_t id, got_id, got_ttl;
     uint64_t sent_ns, alive_until_ns; /* of the world */
+    struct sim_lapse {                /* keys of leases that nobody renews any more */
+        char key[24];                 /* "": none, or a watch has seen it go */
+        uint64_t until_ns;            /* its lease lives at least so long */
+    } lapses[SIM_LAPSES_MAX];
+    unsigned lapses_next;
 };
 
 struct sim_client {

@@ -5,7 +5,7 @@
  *   - a lease lives at least its time to live from the moment when a renewal (or the grant) that
  *     was answered had been sent, as the fastest clock counts: DRIFT_PERCENT of it. Who sees the
  *     key go earlier (a watch does), or is told earlier that the lease is not there, has caught a
- *     lease that ended too soon;
+ *     lease that ended too soon; that holds of a lease that its holder lets run out, too;
  *   - a lease that nobody renews ends: long after the faults no key on a lease is left.
  */
 #include "daemon_int.h"
@@ -51,11 +51,39 @@ static void gone(struct sim_holder *h, const char *how)
     h->step = SIM_HOLD_GRANT;
 }
 
+/* Nobody revokes it: when its key goes, it has run out. */
+static void lapse(struct sim_holder *h)
+{
+    struct sim_lapse *l = &h->lapses[h->lapses_next++ % SIM_LAPSES_MAX];
+
+    memcpy(l->key, h->key, sizeof l->key);
+    l->until_ns = h->alive_until_ns;
+}
+
+/* Each of the watches that see it tells, the first one counts. */
+static void lapsed(struct sim_holder *h, struct bns_slice key)
+{
+    uint64_t now = bns_world_now(h->m->w);
+
+    for (unsigned i = 0; i < SIM_LAPSES_MAX; i++) {
+        struct sim_lapse *l = &h->lapses[i];
+
+        if (l->key[0] == '\0' || !bns_slice_eq(key, bns_slice_str(l->key)))
+            continue;
+        if (now < l->until_ns)
+            sim_complain(h->m, "the lease of %s ran out %llu ms too soon", l->key,
+                         (unsigned long long)((l->until_ns - now) / BNS_MS));
+        h->m->out->judged[ETCD_SIM_EXPIRIES]++;
+        l->key[0] = '\0';
+    }
+}
+
 void sim_lease_key_gone(struct etcd_sim *m, struct bns_slice key)
 {
     for (unsigned i = 0; i < m->cfg->clients; i++) {
         struct sim_holder *h = &m->clients[i].holder;
 
+        lapsed(h, key);
         if (h->key[0] != '\0' && bns_slice_eq(key, bns_slice_str(h->key)))
             gone(h, "a watch saw its key go");
     }
@@ -200,6 +228,8 @@ static void turn(void *arg)
         return; /* what is held runs out */
     if (h->step == SIM_HOLD_KEEP && h->renewals-- == 0) {
         h->step = bns_prng_chance(&env->prng, 0.5) ? SIM_HOLD_REVOKE : SIM_HOLD_GRANT;
+        if (h->step == SIM_HOLD_GRANT)
+            lapse(h);
         h->alive_until_ns = 0;
     }
     ask(h);

@@ -67,12 +67,24 @@ static void compare(struct etcd_sim *m, struct sim_server *v, const struct etcd_
     }
 }
 
+/* List and configuration agree after the change from `was` to what holds now. */
+static void judged(struct etcd_sim *m, const struct bns_raft_conf *was,
+                   const struct bns_raft_conf *now)
+{
+    if (was->voters_count == 0)
+        return; /* a process began */
+    m->out->judged[ETCD_SIM_CONFS]++;
+    for (unsigned i = 0; i < was->learners_count; i++)
+        m->out->judged[ETCD_SIM_PROMOTIONS] +=
+            has(now->voters, now->voters_count, was->learners[i]);
+}
+
 void sim_members_applied(struct etcd_sim *m, struct sim_server *v)
 {
-    const struct bns_raft_conf *now = &v->s->kv->now.conf;
+    const struct bns_raft_conf *now = &v->s->kv->now.conf, was = v->applied_conf;
     struct etcd_roster *r;
 
-    if (memcmp(now, &v->applied_conf, sizeof *now) == 0)
+    if (memcmp(now, &was, sizeof *now) == 0)
         return;
     v->applied_conf = *now;
     look_at_removed(m, v);
@@ -82,6 +94,7 @@ void sim_members_applied(struct etcd_sim *m, struct sim_server *v)
     BNS_ASSERT(r != NULL);
     etcd_roster_read(v->s, r);
     compare(m, v, r);
+    judged(m, &was, now);
     bns_free(bns_alloc_libc(), r);
 }
 

@@ -130,7 +130,7 @@ static void joined(void *arg, int code, const struct etcd_identity *who, const s
         if (code != BNS_OK)
             no_start(v, code, err.text);
         else
-            v->m->out->joins++;
+            v->m->out->judged[ETCD_SIM_JOINS] = ++v->m->out->joins;
     }
     if (code != BNS_OK)
         bns_fatal(env, 1, err.text);
@@ -369,6 +369,7 @@ static void removed(void *arg)
 
     if (is == NULL || !is->removed)
         sim_complain(v->m, "n%u ends as one who was removed, and nobody has removed it", v->id);
+    v->m->out->judged[ETCD_SIM_REMOVALS]++;
     v->leaves = true;
     stop_server(v->s->env, v);
 }

@@ -70,6 +70,18 @@ static void check(struct etcd_sim *m, const char *kind)
         sim_complain(m, "%s: %s: %s", kind, v.anomaly == NULL ? "senseless" : v.anomaly, v.text);
 }
 
+static uint64_t count_acquired(const struct etcd_sim *m)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < bns_history_count(m->work_history); i++) {
+        struct bns_history_event e = bns_history_at(m->work_history, i);
+
+        n += e.type == BNS_HIST_OK && strcmp(e.f, "acquire") == 0;
+    }
+    return n;
+}
+
 void sim_work_check(struct etcd_sim *m)
 {
     if (m->cfg->workers == 0)
@@ -77,6 +89,8 @@ void sim_work_check(struct etcd_sim *m)
     check(m, kind_of(m)->name);
     if (!m->failed && kind_of(m)->also != NULL)
         check(m, kind_of(m)->also);
+    if (!m->failed && !m->out->unchecked)
+        m->out->judged[ETCD_SIM_LOCKS] = count_acquired(m);
 }
 
 const char *sim_work_name(const struct etcd_sim_config *cfg)

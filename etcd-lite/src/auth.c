@@ -92,7 +92,8 @@ static int commit(struct etcd_auth *a)
     uint8_t be[8];
 
     a->revision++;
-    etcd_perms_clear(a);
+    if (!BNS_MUTANT(a->kv->env, ETCD_MUTANT_PERMS_KEPT))
+        etcd_perms_clear(a);
     bns_put_u64be(be, a->revision);
     return etcd_bucket_put(a->kv, ETCD_BUCKET_AUTH, KEY_REVISION, bns_slice(be, sizeof be));
 }

@@ -22,6 +22,11 @@
 /* A planted bug (BNS_MUTANT): what a write needs was checked when it was proposed; at its apply it
  * is not looked at again. */
 #define ETCD_MUTANT_AUTH_EARLY 70
+/* ... a member that has known no token since it started looks at nobody's permissions: what it
+ * knows by itself decides what all must decide alike (etcd 14571). */
+#define ETCD_MUTANT_AUTH_LOCAL 130
+/* ... what a user might do when it was first asked for stands, whatever is revoked. */
+#define ETCD_MUTANT_PERMS_KEPT 131
 
 extern const struct etcd_status etcd_auth_no_name, etcd_auth_failed, etcd_auth_denied;
 extern const struct etcd_status etcd_auth_off, etcd_auth_old, etcd_auth_bad_token;

@@ -10,6 +10,14 @@
 #include "kv.h"
 #include "members.h"
 
+/* Planted bugs (BNS_MUTANT): who was removed stays in the list of members; who was promoted is a
+ * learner there for ever; who missed its own removal is not told of it; a learner answers
+ * linearizable reads from what it has. */
+#define ETCD_MUTANT_MEMBER_STAYS 132
+#define ETCD_MUTANT_PROMOTED_UNSAID 133
+#define ETCD_MUTANT_REMOVED_UNTOLD 134
+#define ETCD_MUTANT_LEARNER_READS 135
+
 struct etcd_server;
 struct etcd_task;
 

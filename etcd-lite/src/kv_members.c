@@ -10,6 +10,7 @@
  * Names and client URLs come from the members themselves, once they serve.
  */
 #include "base/varint.h"
+#include "cluster.h"
 #include "codec/pb.h"
 #include "kv_impl.h"
 
@@ -169,8 +170,10 @@ static const Etcdserverpb__Member *named(const Etcdserverpb__MemberChange *c, ui
 static int bury(struct etcd_kv *kv, uint64_t id)
 {
     struct etcd_member_key k = etcd_member_key(id);
-    int rv = etcd_bucket_del(kv, ETCD_BUCKET_MEMBERS, key_of(&k));
+    int rv = BNS_OK;
 
+    if (!BNS_MUTANT(kv->env, ETCD_MUTANT_MEMBER_STAYS))
+        rv = etcd_bucket_del(kv, ETCD_BUCKET_MEMBERS, key_of(&k));
     if (rv == BNS_OK)
         rv = etcd_bucket_del(kv, ETCD_BUCKET_ATTRIBUTES, key_of(&k));
     if (rv == BNS_OK)
@@ -185,6 +188,8 @@ static int change(struct etcd_kv *kv, const struct bns_raft_change *c,
 
     if (c->kind == BNS_RAFT_REMOVE)
         return bury(kv, c->id);
+    if (c->kind == BNS_RAFT_PROMOTE && BNS_MUTANT(kv->env, ETCD_MUTANT_PROMOTED_UNSAID))
+        return BNS_OK;
     if (c->kind == BNS_RAFT_PROMOTE) { /* its URLs may have changed since the request was made */
         const Etcdserverpb__Member *is;
         int rv = stored(kv, c->id, &is);

@@ -369,7 +369,8 @@ void etcd_lessor_promote(struct etcd_lessor *l, uint64_t now_ns, uint64_t extend
         e->last = e->saved;
         e->clears_out = 0;
         bns_list_del(&e->clear);
-        set_due(l, e, due_at(e, now_ns) + extend_ns);
+        if (!BNS_MUTANT(l, ETCD_MUTANT_INHERITED))
+            set_due(l, e, due_at(e, now_ns) + extend_ns);
         etcd_lessor_mark_set(l, e, BNS_NEVER);
     }
     if (BNS_MUTANT(l, ETCD_MUTANT_MARK_EARLY))

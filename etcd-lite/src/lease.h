@@ -21,6 +21,7 @@
 /* Planted bugs (BNS_MUTANT). */
 #define ETCD_MUTANT_MARK_LONG 62  /* a checkpoint says the TTL, not what is left of it */
 #define ETCD_MUTANT_MARK_SHORT 63 /* a renewal is answered though the checkpoint still stands */
+#define ETCD_MUTANT_INHERITED 137 /* a new leader's clock does not run for the leases it finds */
 #define ETCD_MUTANT_MARK_EARLY 64 /* a new leader trusts a checkpoint before it has applied all */
 
 struct etcd_lease {

@@ -381,6 +381,10 @@ int etcd_kv_lease_renew(struct etcd_kv *kv, int64_t id, struct etcd_lease_wait *
     struct etcd_lessor *l = &kv->leases.lessor;
     struct etcd_lease *e = etcd_lessor_find(l, id);
 
+    if (!l->primary && e != NULL && BNS_MUTANT(kv->env, ETCD_MUTANT_RENEWED_HERE)) {
+        *ttl = e->ttl;
+        return BNS_OK;
+    }
     if (!l->primary)
         return BNS_E_NOTLEADER;
     if (e == NULL)

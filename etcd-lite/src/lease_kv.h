@@ -13,6 +13,8 @@
 
 /* The planted bug: a follower runs the clock too, from its own election on, and proposes. */
 #define ETCD_MUTANT_FOLLOWER_CLOCK 25
+/* ... a follower answers a renewal by itself: no clock hears of it. */
+#define ETCD_MUTANT_RENEWED_HERE 136
 
 /* How the clock of a leader acts. Both set once, before the first entry is applied. */
 struct etcd_lease_hooks {

@@ -59,7 +59,9 @@ static void on_range(struct bns_grpc_call *c, struct bns_slice msg)
     if (t == NULL)
         return;
     t->req = r;
-    if (r->serializable)
+    if (BNS_MUTANT(t->s->env, ETCD_MUTANT_LEARNER_READS) && t->s->learner)
+        range_soon(t);
+    else if (r->serializable)
         etcd_task_at_least(t, range_soon);
     else if (t->s->learner)
         etcd_task_fail(t, ETCD_LEARNER_STATUS, ETCD_TEXT_LEARNER);

@@ -134,7 +134,7 @@ static bool is_removed(void *arg, uint64_t id)
 {
     struct etcd_server *s = arg;
 
-    return etcd_kv_member_removed(s->kv, id);
+    return etcd_kv_member_removed(s->kv, id) && !BNS_MUTANT(s->env, ETCD_MUTANT_REMOVED_UNTOLD);
 }
 
 static void on_removed(void *arg)

@@ -34,6 +34,8 @@
 #include "sim/trace.h"
 
 #define SEEDS 16
+#define SEED_FIRST 306u /* of a stretch with many changes of members and of auth */
+#define SEEDS_MORE 120u /* at most, where the others judged nothing of some kind */
 #define FILE_BYTES_MAX (256u * 1024 * 1024)
 
 struct options {
@@ -105,6 +107,8 @@ static void add(struct etcd_sim_result *sum, const struct etcd_sim_result *r)
     sum->joins += r->joins;
     sum->leaves += r->leaves;
     sum->moves += r->moves;
+    for (unsigned i = 0; i < ETCD_SIM_JUDGED; i++)
+        sum->judged[i] += r->judged[i];
 }
 
 static void print_means(const struct etcd_sim_result *sum, uint64_t seeds)
@@ -152,17 +156,23 @@ static void print_sums(const struct etcd_sim_result *sum, const struct tally *t)
                  (unsigned long long)t->auth, (unsigned long long)sum->auth_changes,
                  (unsigned long long)sum->tokens, (unsigned long long)sum->denied,
                  (unsigned long long)sum->user_ok, (unsigned long long)t->leases);
+    (void)printf("judged:");
+    for (unsigned i = 0; i < ETCD_SIM_JUDGED; i++)
+        (void)printf("%s %llu %s", i > 0 ? "," : "", (unsigned long long)sum->judged[i],
+                     etcd_sim_judged_name((enum etcd_sim_judged)i));
+    (void)printf("\n");
 }
 
-/* Runs seeds start .. + count - 1; how many failed. */
-static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
+/* Runs seeds start .. + count - 1; how many failed. `sum`: of all of them. */
+static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after,
+                     struct etcd_sim_result *sum)
 {
-    struct etcd_sim_result sum = {0};
     struct tally tally = {0};
     uint64_t failed = 0, done = 0, unchecked = 0;
     clock_t began = clock();
     double s;
 
+    memset(sum, 0, sizeof *sum);
     for (uint64_t seed = start; seed < start + count && failed < stop_after; seed++, done++) {
         struct etcd_sim_config cfg = config(seed);
         struct etcd_sim_result r;
@@ -175,7 +185,7 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
         if (r.unchecked)
             (void)fprintf(stderr, "seed 0x%llx: the search for a linear order was given up\n",
                           (unsigned long long)seed);
-        add(&sum, &r);
+        add(sum, &r);
         tally.members += r.changes > 0;
         tally.auth += r.auth_changes > 0;
         tally.leases += r.renewals > 0;
@@ -186,19 +196,69 @@ static uint64_t hunt(uint64_t start, uint64_t count, uint64_t stop_after)
     (void)printf("%llu seeds from 0x%llx, %llu failed, %llu unchecked, %llu operations searched; "
                  "%.1f s CPU, %.0f seeds/h\nper seed:",
                  (unsigned long long)done, (unsigned long long)start, (unsigned long long)failed,
-                 (unsigned long long)unchecked, (unsigned long long)sum.searched, s,
+                 (unsigned long long)unchecked, (unsigned long long)sum->searched, s,
                  s > 0 ? (double)done * 3600 / s : 0);
-    print_means(&sum, done);
-    print_sums(&sum, &tally);
+    print_means(sum, done);
+    print_sums(sum, &tally);
     return failed;
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 
+/* The first kind that nothing was judged of; ETCD_SIM_JUDGED: there is none. */
+static unsigned find_unjudged(const struct etcd_sim_result *sum)
+{
+    unsigned i = 0;
+
+    while (i < ETCD_SIM_JUDGED && sum->judged[i] > 0)
+        i++;
+    return i;
+}
+
+static bool may_show(const struct etcd_sim_config *cfg, unsigned kind)
+{
+    switch (kind) {
+    case ETCD_SIM_DENIED:
+    case ETCD_SIM_ALLOWED:
+    case ETCD_SIM_OFF:
+        return cfg->auth > 0;
+    case ETCD_SIM_EXPIRIES:
+        return true;
+    case ETCD_SIM_LOCKS:
+        return cfg->workers > 0 && cfg->work == ETCD_SIM_WORK_LOCK;
+    default:
+        return cfg->members > 0 && cfg->spares > 0;
+    }
+}
+
+/* Answers of every kind are judged in these seeds, or in the next few that can show what is
+ * missing: a simulation that skips them as unknown would find nothing wrong with them. */
 static void no_seed_breaks_the_daemons(void **state)
 {
+    uint64_t runs = number(getenv("BNS_RUNS"), SEEDS), seed = SEED_FIRST + runs;
+    struct etcd_sim_result sum, r;
+    unsigned kind;
+
     (void)state;
-    assert_int_equal(hunt(1, number(getenv("BNS_RUNS"), SEEDS), 1), 0);
+    assert_int_equal(hunt(SEED_FIRST, runs, 1, &sum), 0);
+    while ((kind = find_unjudged(&sum)) < ETCD_SIM_JUDGED &&
+           seed < SEED_FIRST + runs + SEEDS_MORE) {
+        struct etcd_sim_config cfg = config(seed++);
+
+        if (!may_show(&cfg, kind))
+            continue;
+        print_message("no %s yet: seed 0x%llx\n", etcd_sim_judged_name((enum etcd_sim_judged)kind),
+                      (unsigned long long)seed - 1);
+        if (!etcd_sim_run(seed - 1, &cfg, &r)) {
+            report(seed - 1, &r);
+            fail_msg("%s", r.text);
+        }
+        add(&sum, &r);
+    }
+    if (kind < ETCD_SIM_JUDGED)
+        fail_msg("%s: none was judged in the seeds from %u to %llu",
+                 etcd_sim_judged_name((enum etcd_sim_judged)kind), SEED_FIRST,
+                 (unsigned long long)seed - 1);
 }
 
 static void the_same_seed_gives_the_same_run(void **state)
@@ -381,6 +441,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(seeds_that_failed_once_stay_clean),
         cmocka_unit_test(no_seed_breaks_the_daemons),
     };
+    struct etcd_sim_result sum;
     struct options o = {.start = 1, .seed = number(getenv("BNS_SEED"), 0)};
 
     for (int i = 1; i < argc; i += 2) {
@@ -392,6 +453,6 @@ int main(int argc, char **argv)
     if (getenv("BNS_SEED") != NULL)
         return replay(&o);
     if (o.hunt > 0)
-        return hunt(o.start, o.hunt, getenv("BNS_MUTANT") != NULL ? 1 : 20) == 0 ? 0 : 1;
+        return hunt(o.start, o.hunt, getenv("BNS_MUTANT") != NULL ? 1 : 20, &sum) == 0 ? 0 : 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
