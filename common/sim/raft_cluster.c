@@ -4,33 +4,14 @@
  * ever (shadow log), digests are equal at equal applied indexes, an acknowledged write is in the
  * shadow log.
  */
-#include "sim/raft_cluster.h"
+#include "sim/raft_cluster_int.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "app/raft_node.h"
-#include "sim/lin.h"
-
-#define SERVERS_MAX 7u
-#define CLIENTS_MAX 8u
-#define OPS_MAX 131072u
-#define LOG_MAX 65536u
 #define TIMEOUT_NS (4 * BNS_SEC)
 #define STOP_TICK_NS (100 * BNS_MS)
 #define STOP_MAX_NS (60 * BNS_SEC) /* pauses and full disks included */
-
-struct cluster;
-
-struct op {
-    struct cluster *c;
-    uint64_t begun_ns;
-    unsigned client, server;
-    size_t slot; /* in the history */
-    uint64_t id; /* unique */
-    bool active;
-    struct bns_register_cmd cmd;
-};
 
 /* A read in a server; it may outlive the client's patience. */
 struct read {
@@ -40,34 +21,7 @@ struct read {
     uint64_t id;
 };
 
-struct server {
-    struct cluster *c;
-    unsigned id;
-    struct bns_raft_node *node;
-    struct bns_log log; /* of its env, into the trace */
-    void *sm;
-    bool up;
-    bool stopping, whole;
-    uint64_t stop_ns; /* when the stop began */
-};
-
-struct cluster {
-    struct bns_world *w;
-    const struct bns_raft_cluster_config *cfg;
-    struct bns_raft_cluster_result *out;
-    struct server servers[SERVERS_MAX];
-    struct op ops[CLIENTS_MAX]; /* one open operation a client */
-    struct bns_lin_op *history;
-    size_t history_count;
-    uint64_t position, next_id;
-    struct bns_prng stop_prng;
-    uint64_t digests[LOG_MAX];    /* by index; 0 = not applied anywhere yet */
-    uint64_t *by_id;              /* id -> index at which it was applied */
-    uint64_t last[BNS_REGISTERS]; /* a value that each key had lately */
-    bool failed, stopping;
-};
-
-static void complain(struct cluster *c, const char *fmt, ...)
+void cluster_complain(struct cluster *c, const char *fmt, ...)
 {
     va_list ap;
 
@@ -103,12 +57,12 @@ void bns_raft_cluster_applied(void *server, uint64_t index, uint64_t id, bool do
     struct op *o = &c->ops[id % CLIENTS_MAX];
 
     if (id >= OPS_MAX) {
-        complain(c, "index %llu: an id that nobody proposed", (unsigned long long)index);
+        cluster_complain(c, "index %llu: an id that nobody proposed", (unsigned long long)index);
         return;
     }
     if (c->by_id[id] != 0 && c->by_id[id] != index)
-        complain(c, "command %llu was applied at %llu and at %llu", (unsigned long long)id,
-                 (unsigned long long)c->by_id[id], (unsigned long long)index);
+        cluster_complain(c, "command %llu was applied at %llu and at %llu", (unsigned long long)id,
+                         (unsigned long long)c->by_id[id], (unsigned long long)index);
     c->by_id[id] = index;
     if (!o->active || o->id != id || o->server != s->id)
         return;
@@ -124,20 +78,22 @@ static void check_server(struct cluster *c, struct server *s)
     uint64_t digest = c->cfg->subject->ops()->digest(s->sm);
 
     if (s->stopping && bns_now_ns(bns_world_env(c->w, s->id)) > s->stop_ns + STOP_MAX_NS)
-        complain(c, "server %u does not come to its end", s->id);
+        cluster_complain(c, "server %u does not come to its end", s->id);
     if (applied == 0)
         return;
     if (applied >= LOG_MAX) {
-        complain(c, "the run is too long for the shadow log");
+        cluster_complain(c, "the run is too long for the shadow log");
         return;
     }
     if (c->digests[applied] == 0)
         c->digests[applied] = digest;
     if (c->digests[applied] != digest)
-        complain(c, "server %u differs from the others at index %llu", s->id,
-                 (unsigned long long)applied);
+        cluster_complain(c, "server %u differs from the others at index %llu", s->id,
+                         (unsigned long long)applied);
     if (applied > c->out->applied)
         c->out->applied = applied;
+    if (c->cfg->spares > 0)
+        cluster_members_applied(s, applied);
 }
 
 static const char *check(struct bns_world *w, void *arg)
@@ -145,7 +101,7 @@ static const char *check(struct bns_world *w, void *arg)
     struct cluster *c = arg;
 
     (void)w;
-    for (unsigned i = 0; i < c->cfg->servers; i++) {
+    for (unsigned i = 0; i < c->hosts; i++) {
         if (c->servers[i].up)
             check_server(c, &c->servers[i]);
     }
@@ -195,6 +151,7 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
         peers[i].port = 2380;
         (void)snprintf(peers[i].host, sizeof peers[i].host, "%s", bns_world_host(c->w, i));
     }
+    cluster_members_config(s, &nc, peers);
     rv = bns_vfs_mkdir(env->vfs, "wal", &err);
     if (rv == BNS_OK)
         rv = bns_vfs_sync_dir(env->vfs, ".", &err);
@@ -203,10 +160,12 @@ static int server_start(struct bns_env *env, unsigned id, void *arg)
     if (rv == BNS_OK)
         rv = bns_raft_node_open(env, &nc, c->cfg->subject->ops(), s->sm, &s->node, &err);
     if (rv == BNS_OK)
+        rv = cluster_members_addresses(s);
+    if (rv == BNS_OK)
         rv = bns_raft_node_start(s->node, &err);
     s->up = rv == BNS_OK;
     if (rv == BNS_E_CORRUPT)
-        complain(c, "server %u does not start: %s", id, err.text);
+        cluster_complain(c, "server %u does not start: %s", id, err.text);
     c->out->restarts++;
     return rv;
 }
@@ -324,8 +283,8 @@ static void client_turn(struct bns_world *w, void *arg)
     if (o->active && now > o->begun_ns + TIMEOUT_NS)
         end_op(o, false);
     if (!o->active && !c->stopping && (c->next_id + 2) * CLIENTS_MAX < OPS_MAX) {
-        o->server = (unsigned)bns_prng_below(p, c->cfg->servers);
-        if (c->servers[o->server].up) {
+        o->server = (unsigned)bns_prng_below(p, c->hosts);
+        if (c->servers[o->server].up && cluster_members_converge(&c->servers[o->server])) {
             o->slot = c->history_count++;
             o->active = true;
             o->begun_ns = now;
@@ -348,7 +307,12 @@ static void process_ends(struct bns_world *w, void *arg)
     if (!s->stopping || s->node != NULL)
         return; /* it died meanwhile */
     if (s->whole && left > 0)
-        complain(s->c, "server %u stopped, %zu bytes of its memory are left", s->id, left);
+        cluster_complain(s->c, "server %u stopped, %zu bytes of its memory are left", s->id, left);
+    if (s->leaves) { /* it belongs no more */
+        s->c->out->leaves++;
+        bns_world_retire(w, s->id);
+        return;
+    }
     bns_world_kill(w, s->id);
     bns_world_restart(w, s->id);
 }
@@ -371,7 +335,7 @@ static void node_closed(void *arg)
     s->c->cfg->subject->close(bns_world_env(s->c->w, s->id), s, s->sm);
 }
 
-static void stop_server(struct bns_env *env, void *arg)
+void cluster_stop_server(struct bns_env *env, void *arg)
 {
     struct server *s = arg;
 
@@ -385,20 +349,20 @@ static void stop_server(struct bns_env *env, void *arg)
 static void stop_turn(struct bns_world *w, void *arg)
 {
     struct cluster *c = arg;
-    struct server *s = &c->servers[bns_prng_below(&c->stop_prng, c->cfg->servers)];
+    struct server *s = &c->servers[bns_prng_below(&c->stop_prng, c->hosts)];
     bool strike = bns_prng_chance(&c->stop_prng, c->cfg->stop);
 
     if (bns_world_now(w) >= c->cfg->run_ns)
         return;
     if (strike && s->up && !s->stopping)
-        (void)bns_world_call(w, s->id, stop_server, s); /* false: it is paused */
+        (void)bns_world_call(w, s->id, cluster_stop_server, s); /* false: it is paused */
     bns_world_at(w, bns_world_now(w) + STOP_TICK_NS, stop_turn, c);
 }
 
 /* Where each server stands, into the trace. */
 static void note_status(struct cluster *c)
 {
-    for (unsigned i = 0; i < c->cfg->servers; i++) {
+    for (unsigned i = 0; i < c->hosts; i++) {
         struct bns_raft_status st;
 
         if (!c->servers[i].up) {
@@ -444,6 +408,11 @@ static uint64_t register_index(const void *sm)
     return bns_register_applied(sm);
 }
 
+static const struct bns_raft_conf *register_conf(const void *sm)
+{
+    return bns_register_conf(sm);
+}
+
 static int register_propose(struct bns_env *env, void *server, void *sm, struct bns_raft_node *n,
                             const struct bns_register_cmd *cmd)
 {
@@ -477,6 +446,7 @@ const struct bns_cluster_subject bns_cluster_registers = {
     .applied = register_index,
     .propose = register_propose,
     .read = register_read,
+    .conf = register_conf,
     .tells_index = true,
 };
 
@@ -506,21 +476,42 @@ struct bns_raft_cluster_config bns_raft_cluster_swarm(uint64_t seed)
     return cfg;
 }
 
+struct bns_raft_cluster_config bns_raft_cluster_swarm_members(uint64_t seed)
+{
+    struct bns_raft_cluster_config cfg = bns_raft_cluster_swarm(seed);
+    struct bns_world_config was = cfg.world;
+    struct bns_prng p;
+
+    bns_prng_seed(&p, seed ^ UINT64_C(0x3e3be5));
+    cfg.servers = bns_prng_chance(&p, 0.3) ? 1 : 3;
+    cfg.spares = (unsigned)bns_prng_range(&p, 2, SERVERS_MAX - cfg.servers);
+    cfg.world = bns_world_swarm(seed, cfg.servers + cfg.spares, cfg.servers + cfg.spares, false);
+    cfg.world.nemesis.oom = was.nemesis.oom;
+    cfg.world.nemesis.full = was.nemesis.full;
+    cfg.world.nemesis.full_max_ns = was.nemesis.full_max_ns;
+    cfg.heal_ns = 60 * BNS_SEC; /* who was removed and not told asks after a while */
+    return cfg;
+}
+
 static void converge(struct cluster *c)
 {
     uint64_t top = 0;
 
-    for (unsigned i = 0; i < c->cfg->servers && !c->failed; i++) {
+    for (unsigned i = 0; i < c->hosts && !c->failed; i++) {
+        if (!cluster_members_converge(&c->servers[i]))
+            continue;
         if (!c->servers[i].up)
-            complain(c, "server %u is not up after the faults stopped", i);
+            cluster_complain(c, "server %u is not up after the faults stopped", i);
         else if (c->cfg->subject->applied(c->servers[i].sm) > top)
             top = c->cfg->subject->applied(c->servers[i].sm);
     }
-    for (unsigned i = 0; i < c->cfg->servers && !c->failed; i++) {
-        if (c->cfg->subject->applied(c->servers[i].sm) != top)
-            complain(c, "server %u stands at %llu, another at %llu, after the faults stopped", i,
-                     (unsigned long long)c->cfg->subject->applied(c->servers[i].sm),
-                     (unsigned long long)top);
+    for (unsigned i = 0; i < c->hosts && !c->failed; i++) {
+        if (cluster_members_converge(&c->servers[i]) &&
+            c->cfg->subject->applied(c->servers[i].sm) != top)
+            cluster_complain(c,
+                             "server %u stands at %llu, another at %llu, after the faults stopped",
+                             i, (unsigned long long)c->cfg->subject->applied(c->servers[i].sm),
+                             (unsigned long long)top);
     }
 }
 
@@ -534,7 +525,7 @@ static void check_history(struct cluster *c)
 
         if (c->cfg->subject->tells_index && h->f == BNS_LIN_PUT && h->ret != BNS_LIN_OPEN &&
             c->by_id[h->value - 1] == 0)
-            complain(c, "an acknowledged write is nowhere in the log");
+            cluster_complain(c, "an acknowledged write is nowhere in the log");
     }
     rv = bns_lin_check(bns_alloc_libc(), &bns_lin_register, c->history, c->history_count, 0, &res);
     for (size_t i = 0; rv == BNS_E_CONFLICT && i < c->history_count; i++) {
@@ -547,8 +538,8 @@ static void check_history(struct cluster *c)
                            (unsigned long long)h->value, (unsigned long long)h->expect, h->failed);
     }
     if (rv == BNS_E_CONFLICT)
-        complain(c, "not linearizable: key %llu, operation %zu", (unsigned long long)res.key,
-                 res.op);
+        cluster_complain(c, "not linearizable: key %llu, operation %zu",
+                         (unsigned long long)res.key, res.op);
 }
 
 static void run(struct cluster *c)
@@ -558,7 +549,7 @@ static void run(struct cluster *c)
     const char *bad;
     uint64_t ok_before;
 
-    for (unsigned i = 0; i < c->cfg->servers; i++) {
+    for (unsigned i = 0; i < c->hosts; i++) {
         c->servers[i] = (struct server){.c = c, .id = i};
         bns_world_start(c->w, i, &main);
     }
@@ -569,6 +560,8 @@ static void run(struct cluster *c)
     }
     if (c->cfg->stop > 0)
         bns_world_at(c->w, BNS_SEC, stop_turn, c);
+    if (c->cfg->spares > 0)
+        cluster_members_start(c);
     bns_world_nemesis(c->w, true);
     bad = bns_world_run(c->w, c->cfg->run_ns, check, c);
     bns_world_heal(c->w);
@@ -576,11 +569,13 @@ static void run(struct cluster *c)
     if (bad == NULL)
         bad = bns_world_run(c->w, c->cfg->run_ns + c->cfg->heal_ns / 2, check, c);
     if (bad == NULL && c->out->ops_ok == ok_before)
-        complain(c, "no operation succeeded in %llu s after the faults stopped",
-                 (unsigned long long)(c->cfg->heal_ns / 2 / BNS_SEC));
+        cluster_complain(c, "no operation succeeded in %llu s after the faults stopped",
+                         (unsigned long long)(c->cfg->heal_ns / 2 / BNS_SEC));
     c->stopping = true;
     if (bad == NULL)
         bad = bns_world_run(c->w, c->cfg->run_ns + c->cfg->heal_ns, check, c);
+    if (bad == NULL && c->cfg->spares > 0)
+        cluster_members_check(c);
     if (bad == NULL)
         converge(c);
     if (!c->failed)
@@ -598,10 +593,12 @@ bool bns_raft_cluster_run(uint64_t seed, const struct bns_raft_cluster_config *c
 
     memset(out, 0, sizeof *out);
     BNS_ASSERT(c != NULL);
-    BNS_ASSERT(cfg->servers <= SERVERS_MAX && cfg->clients <= CLIENTS_MAX);
+    BNS_ASSERT(cfg->servers + cfg->spares <= SERVERS_MAX && cfg->clients <= CLIENTS_MAX);
+    c->hosts = cfg->servers + cfg->spares;
     c->cfg = cfg;
     c->out = out;
     bns_prng_seed(&c->stop_prng, seed ^ UINT64_C(0x570b));
+    bns_prng_seed(&c->members_prng, seed ^ UINT64_C(0x3e3be));
     c->history = bns_alloc_array(a, OPS_MAX, sizeof *c->history);
     c->by_id = bns_alloc_zero(a, OPS_MAX * sizeof *c->by_id);
     BNS_ASSERT(c->history != NULL && c->by_id != NULL);
@@ -611,7 +608,7 @@ bool bns_raft_cluster_run(uint64_t seed, const struct bns_raft_cluster_config *c
     out->trace_hash = bns_world_trace_hash(c->w);
     out->events = bns_world_events(c->w);
     ok = !c->failed;
-    for (unsigned i = 0; i < cfg->servers; i++) { /* what a subject has outside its node's memory */
+    for (unsigned i = 0; i < c->hosts; i++) { /* what a subject has outside its node's memory */
         if (c->servers[i].sm != NULL)
             bns_world_kill(c->w, i);
     }

@@ -36,6 +36,8 @@ struct bns_cluster_subject {
                    const struct bns_register_cmd *cmd);
     void (*read)(struct bns_env *env, void *sm, uint8_t key, bns_cluster_read_done *done,
                  void *arg);
+    /* The configuration that it has applied; NULL: such a subject has no spares. */
+    const struct bns_raft_conf *(*conf)(const void *sm);
     bool tells_index; /* every server tells every command with its index */
 };
 
@@ -45,6 +47,7 @@ struct bns_raft_cluster_config {
     const struct bns_cluster_subject *subject;
     struct bns_world_config world;
     unsigned servers;
+    unsigned spares; /* members to come; 0: nobody changes the members */
     unsigned clients;
     uint64_t run_ns;  /* with faults */
     uint64_t heal_ns; /* then, without */
@@ -59,10 +62,15 @@ struct bns_raft_cluster_result {
     uint64_t trace_hash, events;
     uint64_t slowest_ns; /* answered operation, of those begun after 2 s */
     uint64_t ops_ok, ops_open, snapshots_installed, restarts, applied, stops;
+    /* with spares: changes applied, those of more than one voter, learners that became voters,
+     * servers that ended because they were removed, leaders moved as they were asked to */
+    uint64_t changes, joints, promotions, leaves, moves;
     char text[2048]; /* why it failed */
 };
 
 struct bns_raft_cluster_config bns_raft_cluster_swarm(uint64_t seed);
+/* The same, and members are added, promoted, removed, the leader moved. */
+struct bns_raft_cluster_config bns_raft_cluster_swarm_members(uint64_t seed);
 /* True: nothing is wrong. */
 bool bns_raft_cluster_run(uint64_t seed, const struct bns_raft_cluster_config *cfg,
                           struct bns_raft_cluster_result *out);

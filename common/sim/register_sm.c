@@ -124,6 +124,7 @@ static void apply_one(struct bns_register_sm *sm, const struct bns_raft_entry *e
 
         BNS_ASSERT(rv == BNS_OK);
         sm->now.conf = change.conf;
+        sm->now.digest = bns_hash(sm->now.digest, e->data->bytes, e->data->len);
     }
     if (e->kind != BNS_RAFT_NORMAL)
         return;
@@ -399,6 +400,11 @@ void bns_register_close(struct bns_register_sm *sm)
 uint64_t bns_register_value(const struct bns_register_sm *sm, uint8_t key)
 {
     return sm->now.reg[key % BNS_REGISTERS];
+}
+
+const struct bns_raft_conf *bns_register_conf(const struct bns_register_sm *sm)
+{
+    return &sm->now.conf;
 }
 
 uint64_t bns_register_applied(const struct bns_register_sm *sm)

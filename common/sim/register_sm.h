@@ -32,6 +32,8 @@ BNS_MUST_CHECK int bns_register_open(struct bns_env *env, const char *dir, bns_r
 void bns_register_close(struct bns_register_sm *sm); /* no call is under way */
 const struct bns_sm_ops *bns_register_ops(void);
 uint64_t bns_register_value(const struct bns_register_sm *sm, uint8_t key); /* 0 = never put */
+/* That was applied last; no voters: none was. */
+const struct bns_raft_conf *bns_register_conf(const struct bns_register_sm *sm);
 uint64_t bns_register_applied(const struct bns_register_sm *sm);
 uint64_t bns_register_digest(const struct bns_register_sm *sm); /* of all commands applied so far */
 struct bns_rcbuf *bns_register_encode(const struct bns_alloc *a, const struct bns_register_cmd *c);

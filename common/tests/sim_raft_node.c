@@ -17,6 +17,8 @@
 
 #include "sim/raft_cluster.h"
 
+#define MEMBER_SEEDS 24u
+
 static void print_line(void *arg, const char *text)
 {
     (void)arg;
@@ -30,16 +32,22 @@ static uint64_t from_env(const char *name, uint64_t otherwise)
     return text != NULL ? strtoull(text, NULL, 0) : otherwise;
 }
 
+static void run_config(uint64_t seed, struct bns_raft_cluster_config *cfg,
+                       struct bns_raft_cluster_result *r)
+{
+    cfg->world.mutant = (uint32_t)from_env("BNS_MUTANT", 0);
+    if (getenv("BNS_TRACE") != NULL)
+        cfg->trace = print_line;
+    if (!bns_raft_cluster_run(seed, cfg, r))
+        fail_msg("seed 0x%llx: %s\nreplay: BNS_SEED=0x%llx sim_raft_node", (unsigned long long)seed,
+                 r->text, (unsigned long long)seed);
+}
+
 static void run_seed(uint64_t seed, struct bns_raft_cluster_result *r)
 {
     struct bns_raft_cluster_config cfg = bns_raft_cluster_swarm(seed);
 
-    cfg.world.mutant = (uint32_t)from_env("BNS_MUTANT", 0);
-    if (getenv("BNS_TRACE") != NULL)
-        cfg.trace = print_line;
-    if (!bns_raft_cluster_run(seed, &cfg, r))
-        fail_msg("seed 0x%llx: %s\nreplay: BNS_SEED=0x%llx sim_raft_node", (unsigned long long)seed,
-                 r->text, (unsigned long long)seed);
+    run_config(seed, &cfg, r);
 }
 
 static void no_seed_breaks_the_cluster(void **state)
@@ -63,6 +71,41 @@ static void no_seed_breaks_the_cluster(void **state)
                   (unsigned long long)first, (unsigned long long)(first + runs - 1),
                   (unsigned long long)ok, (unsigned long long)restarts, (unsigned long long)stops);
     assert_true(ok > runs);
+}
+
+/* The same while members are added, promoted and removed, and the leader is moved. All of that must
+ * have happened, else nothing is proven. */
+static void no_seed_breaks_changing_members(void **state)
+{
+    uint64_t runs = from_env("BNS_RUNS", MEMBER_SEEDS), first = from_env("BNS_START", 1);
+    struct bns_raft_cluster_result r, sum = {0};
+
+    (void)state;
+    if (getenv("BNS_SEED") != NULL) {
+        first = from_env("BNS_SEED", 1);
+        runs = 1;
+    }
+    for (uint64_t seed = first; seed < first + runs; seed++) {
+        struct bns_raft_cluster_config cfg = bns_raft_cluster_swarm_members(seed);
+
+        run_config(seed, &cfg, &r);
+        sum.changes += r.changes;
+        sum.joints += r.joints;
+        sum.promotions += r.promotions;
+        sum.leaves += r.leaves;
+        sum.moves += r.moves;
+    }
+    print_message("seeds %llu..%llu: %llu changes of members, %llu joint, %llu promotions, %llu "
+                  "removed ones ended, %llu leaders moved\n",
+                  (unsigned long long)first, (unsigned long long)(first + runs - 1),
+                  (unsigned long long)sum.changes, (unsigned long long)sum.joints,
+                  (unsigned long long)sum.promotions, (unsigned long long)sum.leaves,
+                  (unsigned long long)sum.moves);
+    if (runs >= MEMBER_SEEDS) {
+        assert_true(sum.changes > runs);
+        assert_true(sum.joints > 0 && sum.promotions > 0);
+        assert_true(sum.leaves > 0 && sum.moves > 0);
+    }
 }
 
 static void the_same_seed_gives_the_same_trace(void **state)
@@ -102,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_seed_gives_the_same_trace),
         cmocka_unit_test(no_seed_breaks_the_cluster),
+        cmocka_unit_test(no_seed_breaks_changing_members),
         cmocka_unit_test(without_faults_nothing_waits_for_a_heartbeat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
