@@ -406,7 +406,7 @@ static void member_answer(void *arg, int code, struct bns_slice payload)
 
     if (n->closing || code != BNS_OK || payload.len != 1 || payload.ptr[0] != 1)
         return;
-    n->removed = true;
+    n->removed = !BNS_MUTANT(n->env, BNS_RN_MUTANT_REMOVED_UNHEARD);
     bns_rn_kick(n);
 }
 

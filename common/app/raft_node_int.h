@@ -96,6 +96,8 @@ struct bns_rn_peer {
 
 /* A planted bug (BNS_MUTANT): a read is answered before what it must see is applied. */
 #define BNS_RN_MUTANT_READ_EARLY 28
+/* ... who missed its removal does not believe the others. */
+#define BNS_RN_MUTANT_REMOVED_UNHEARD 138
 
 struct bns_raft_node {
     struct bns_env *env;
