@@ -35,6 +35,7 @@ struct server {
     /* raft_cluster_members.c */
     bool asked_for;            /* its addition: it may be done at any time, and never again */
     bool belonged, removed;    /* as far as anybody has applied */
+    uint64_t removed_index;    /* who has applied that far knows it */
     bool leaves;               /* it knows, and ends */
     struct bns_raft_conf conf; /* that it has applied, as last looked at */
     uint64_t transfer_to;      /* member that it hands over to; 0: to any */

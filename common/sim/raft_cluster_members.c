@@ -46,11 +46,15 @@ bool cluster_members_converge(const struct server *s)
 
 /* ---- a server -------------------------------------------------------------------------------- */
 
+/* What this server itself has applied says so: it must not know more than that. */
 static bool is_removed(void *arg, uint64_t id)
 {
-    struct server *s = arg;
+    const struct server *s = arg, *who;
 
-    return id >= 1 && id <= s->c->hosts && s->c->servers[id - 1].removed;
+    if (id < 1 || id > s->c->hosts)
+        return false;
+    who = &s->c->servers[id - 1];
+    return who->removed && s->c->cfg->subject->applied(s->sm) >= who->removed_index;
 }
 
 static void on_removed(void *arg)
@@ -59,6 +63,8 @@ static void on_removed(void *arg)
 
     if (belongs(&s->c->conf, s->id + 1))
         cluster_complain(s->c, "server %u ends as one who was removed, and it belongs", s->id);
+    if (!s->removed)
+        s->removed_index = s->c->cfg->subject->applied(s->sm);
     s->removed = s->leaves = true;
     if (!s->stopping)
         cluster_stop_server(bns_world_env(s->c->w, s->id), s);
@@ -115,7 +121,10 @@ static void follow(struct cluster *c, const struct bns_raft_conf *now)
 
         if (in && s->removed)
             cluster_complain(c, "server %u was removed, and belongs again", i);
-        s->removed |= s->belonged && !in;
+        if (s->belonged && !in && !s->removed) {
+            s->removed = true;
+            s->removed_index = c->conf_index;
+        }
         s->belonged |= in;
     }
 }
