@@ -34,10 +34,15 @@ struct worker {
     struct bns_task last;
     int64_t token;
     int code;
+    bool ending;
 };
 
+/* Once: what comes while all is closed changes nothing any more. */
 static void over(struct worker *w, int code)
 {
+    if (w->ending)
+        return;
+    w->ending = true;
     w->code = code;
     bns_env_uv_stop(w->env);
 }
@@ -68,7 +73,8 @@ static void on_failed(void *arg, int status, const char *text)
 {
     struct worker *w = arg;
 
-    (void)fprintf(stderr, "%s: %d %s\n", w->name, status, text);
+    if (!w->ending)
+        (void)fprintf(stderr, "%s: %d %s\n", w->name, status, text);
     over(w, 1);
 }
 
@@ -78,6 +84,8 @@ static void resigned(void *arg, const struct bns_etcd_answer *a)
 {
     struct worker *w = arg;
 
+    if (w->ending)
+        return;
     (void)printf("%s: resigned%s%s\n", w->name, a->status == 0 ? "" : ": ", a->text);
     over(w, 0);
 }
@@ -89,6 +97,8 @@ static void job_done(void *arg, const struct bns_etcd_answer *a)
     struct worker *w = arg;
     const Etcdserverpb__TxnResponse *r = (const void *)a->msg;
 
+    if (w->ending)
+        return;
     if (a->status != 0) {
         on_failed(w, a->status, a->text); /* with a->unknown it may have been done */
         return;
@@ -234,6 +244,10 @@ int main(int argc, char **argv)
     w.name = argv[1];
     if (argc == 3)
         w.jobs = (unsigned)strtoul(argv[2], NULL, 10);
+    if (w.jobs == 0) {
+        (void)fprintf(stderr, "example_worker: JOBS is a number, 1 at least\n");
+        return 2;
+    }
     (void)setvbuf(stdout, NULL, _IOLBF, 0); /* each line as it happens; else it comes at the end */
     if (begin(&w, &err) == BNS_OK) {
         bns_env_uv_run(w.env);
@@ -241,6 +255,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "example_worker: %s\n", err.text);
         w.code = 1;
     }
+    w.ending = true;
     bns_etcd_lock_close(w.lock, NULL, NULL);
     bns_etcd_lease_close(w.lease, true);
     bns_etcd_peers_close(w.peers);

@@ -52,6 +52,8 @@ int ctl_auth_enable(struct ctl *c, int argc, char **argv)
     (void)argv;
     if (argc != 0)
         return ctl_fail(CTL_ARGS, "auth enable command does not accept any arguments");
+    if (ctl_format(c, true) != CTL_OK) /* any of them, and the line is the same */
+        return CTL_FEATURE;
     if (ctl_connect(c) != CTL_OK)
         return CTL_ARGS;
     add.name = grant.user = grant.role = root;

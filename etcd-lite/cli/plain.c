@@ -17,7 +17,7 @@ struct plain {
     enum bns_etcd_method method;
     const ProtobufCMessageDescriptor *request;
     const char *said;
-    bool no_format; /* -w does not count */
+    bool no_format; /* -w is any that there is, and does not count */
 };
 
 static const struct plain table[] = {
@@ -139,8 +139,8 @@ static int run(struct ctl *c, const struct plain *t, int argc, char **argv)
     protobuf_c_message_init(t->request, req);
     for (unsigned i = 0; i < t->request->n_fields && code == CTL_OK; i++)
         code = fill(c, &t->request->fields[i], req, (int)i < argc ? argv[i] : NULL, &id);
-    if (code == CTL_OK && !t->no_format)
-        code = ctl_format(c, false);
+    if (code == CTL_OK)
+        code = ctl_format(c, t->no_format);
     if (code == CTL_OK)
         code = ctl_ask(c, t->method, (const ProtobufCMessage *)(const void *)req, &m);
     if (code == CTL_OK && (t->no_format || !ctl_out_other(c, m)))

@@ -436,9 +436,52 @@ static void many_calls_ask_for_one_new_token(void **state)
     cw_free();
 }
 
+struct owner {
+    struct bns_etcd *c;
+    bool done;
+    int status;
+};
+
+static void ended_and_freed(void *arg, const struct bns_etcd_answer *a)
+{
+    struct owner *o = arg;
+
+    o->status = a->status;
+    o->done = true;
+    bns_etcd_free(o->c);
+}
+
+/* Whatever ends a call, its done may free the client: time that ran out between two attempts (all
+ * are away), a token that cannot be had, an answer. */
+static void a_client_is_freed_in_the_done_of_any_call(void **state)
+{
+    static const int want[] = {BNS_GRPC_DEADLINE_EXCEEDED, BNS_GRPC_INVALID_ARGUMENT, BNS_GRPC_OK};
+    (void)state;
+
+    for (unsigned i = 0; i < 3; i++) {
+        struct owner o = {0};
+
+        cw_extra = "--bcrypt-cost=4";
+        cw_new(83 + i, 1, NULL);
+        cw_extra = NULL;
+        (void)cw_leader();
+        enable_auth();
+        o.c = as_root(i == 1 ? "wrong" : "secret");
+        if (i == 0)
+            bns_world_kill(cw.w, 0);
+        assert_int_equal(bns_etcd_put(o.c, BNS_LIT("k"), BNS_LIT("v"), 0, ended_and_freed, &o),
+                         BNS_OK);
+        assert_true(cw_until(&o.done, LONG));
+        assert_int_equal(o.status, want[i]);
+        cw_pass(BNS_SEC);
+        cw_free();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_client_is_freed_in_the_done_of_any_call),
         cmocka_unit_test(all_go_away_and_come_back),
         cmocka_unit_test(away_for_longer_than_the_lease),
         cmocka_unit_test(a_token_is_replaced_when_its_server_was_restarted),

@@ -97,7 +97,7 @@ def test_a_watch_over_a_compaction(server):
 @both
 def test_a_lease_is_kept_alive_over_a_restart_and_its_end_is_told(server):
     with cluster(server) as s, Try(s) as c, Try(s) as other:
-        c.ok("lease l 3")
+        c.ok("lease l 6")
         c.ok("put bound here l")
         before = len(c.lines)
         c.until("lease l kept", before)
@@ -158,7 +158,7 @@ def test_an_election_is_seen_by_who_observes(server):
         o.ok("observe e chair")
         assert o.until("observe e") == "observe e none"
         for c in (a, b):
-            c.ok("lease l 10")
+            c.ok("lease l 6")
             c.until("lease l granted")
         a.ok("lock x chair l ann")
         o.until("observe e leader ann")
@@ -248,7 +248,7 @@ def test_a_token_is_renewed(server):
         with Try(s, "--user", "root", "--password", "secret") as c:
             c.ok("put k 1")
             c.ok("watch w k")
-            c.ok("lease l 10")
+            c.ok("lease l 6")
             c.until("lease l granted")
             for i in range(2):
                 s.nodes[0].kill()
@@ -290,7 +290,7 @@ def test_over_tls(server, mutual, authority, tmp_path):
             c.ok("watch w k")
             assert c.ok("put k v") == "put k ok 2"
             c.until("watch w put k v 2")
-            c.ok("lease l 3")
+            c.ok("lease l 6")
             c.until("lease l granted")
             c.ok("lock x mutex l")
             c.ok("member ann svc/ here 3")

@@ -54,6 +54,7 @@ static void finish(struct bns_etcd_call *k, int status, const char *text, bool u
     struct bns_etcd *c = k->c;
 
     bns_timer_stop(c->env, &k->timer);
+    k->state = BNS_ETCD_TOLD; /* done may free the client */
     tell(k, status, text, unknown);
     free_call(k);
     bns_etcd_let_go(c);
@@ -357,7 +358,7 @@ void bns_etcd_calls_end(struct bns_etcd *c)
         bns_list_push(&c->calls, n);
         tell(k, BNS_GRPC_CANCELLED, "the client was closed",
              k->state == BNS_ETCD_SENT && may_have_happened(k, BNS_GRPC_CANCELLED, ""));
-        if (k->state != BNS_ETCD_SENT)
+        if (k->state != BNS_ETCD_SENT && k->state != BNS_ETCD_TOLD)
             free_call(k); /* else the connection that it is on is being taken apart just now */
     }
 }

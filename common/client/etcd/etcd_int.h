@@ -48,7 +48,13 @@ struct bns_etcd {
     void *drained_arg;
 };
 
-enum bns_etcd_call_state { BNS_ETCD_WAIT, BNS_ETCD_SENT, BNS_ETCD_PAUSE, BNS_ETCD_ENDING };
+enum bns_etcd_call_state {
+    BNS_ETCD_WAIT,
+    BNS_ETCD_SENT,
+    BNS_ETCD_PAUSE,
+    BNS_ETCD_ENDING,
+    BNS_ETCD_TOLD /* whoever told it frees it */
+};
 
 struct bns_etcd_call {
     struct bns_etcd *c;

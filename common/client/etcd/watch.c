@@ -248,7 +248,7 @@ static void piece(struct bns_etcd_watch *w, struct bns_slice msg)
     int64_t last;
 
     if (r == NULL) {
-        if (w->events_count > 0) /* they would be as many the next time */
+        if (w->events_count > 0 && w->held_bytes + msg.len > HELD_MAX) /* as many the next time */
             finish(w, BNS_GRPC_RESOURCE_EXHAUSTED, "the events of one revision are too large", 0);
         else
             once_more(w);
