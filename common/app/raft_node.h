@@ -73,10 +73,6 @@ struct bns_raft_node_config {
     /* This node is not one of the first members: while neither its data nor its log tell of a
      * configuration it never campaigns, and takes the log or a snapshot of any leader. */
     bool joining;
-    /* The last resort: all that the log holds counts as committed, and this comes behind it. The
-     * other members of before must never run again. NULL: no; nothing without a log. Borrowed until
-     * bns_raft_node_open() returns. */
-    const struct bns_raft_conf_entry *force;
     const char *listen_host; /* where peers reach us; NULL with one member = no listener */
     uint16_t listen_port;
     bool listen_optional; /* a port that is taken is no error: bns_raft_node_port() is 0 then */

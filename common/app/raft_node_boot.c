@@ -220,7 +220,6 @@ int bns_rn_boot(struct bns_raft_node *n, struct bns_err *err)
     struct replay r = {.n = n, .err = err};
     struct bns_raft_boot boot = {0};
     struct bns_raft_snapmeta d = {0};
-    struct bns_raft_entry *forced = NULL;
     bool anew = false;
     int rv;
 
@@ -241,21 +240,13 @@ int bns_rn_boot(struct bns_raft_node *n, struct bns_err *err)
         boot.commit = boot.snap.index + boot.entries_count;
     n->applied = d.index;
     n->checkpoint_index = d.index;
-    if (n->cfg.force != NULL && r.seen)
-        rv = bns_rn_force(n, &boot, &forced, err);
-    if (rv == BNS_OK)
-        rv = start_core(n, &boot, err);
+    rv = start_core(n, &boot, err);
     if (rv == BNS_OK && anew && d.index > 0) {
         struct bns_raft_out o = {.kind = BNS_RAFT_OUT_PERSIST, .snap = &d};
 
         rv = bns_rn_persist(n, &o); /* seq 0: nobody waits for it, all that follows is behind it */
     }
-    if (rv == BNS_OK && forced != NULL)
-        rv = bns_rn_force_persist(n, &boot);
 out:
-    if (forced != NULL)
-        bns_rcbuf_put(forced[boot.entries_count - 1].data);
-    bns_free(bns_rn_alloc(n), forced);
     drop_from(&r, 0);
     bns_free(bns_rn_alloc(n), r.entries);
     return rv;

@@ -208,10 +208,6 @@ void bns_rn_applies_drop(struct bns_raft_node *n); /* those not yet with the sta
 /* raft_node_boot.c */
 BNS_MUST_CHECK int bns_rn_boot(struct bns_raft_node *n, struct bns_err *err);
 /* A state machine that has applied no CONF entry names no voters: then the static members stand. */
-/* raft_node_force.c: *made is to be freed, with the reference of its last entry's data. */
-BNS_MUST_CHECK int bns_rn_force(struct bns_raft_node *n, struct bns_raft_boot *boot,
-                                struct bns_raft_entry **made, struct bns_err *err);
-BNS_MUST_CHECK int bns_rn_force_persist(struct bns_raft_node *n, const struct bns_raft_boot *boot);
 void bns_rn_conf_default(const struct bns_raft_node *n, struct bns_raft_conf *out);
 
 /* raft_node_wal.c */

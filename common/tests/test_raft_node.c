@@ -34,7 +34,6 @@ struct fixture {
     struct member m[MEMBERS_MAX];
     unsigned count;
     uint64_t snapshot_entries;
-    bool forced;                /* the last member goes on alone */
     unsigned refused, refusals; /* of install_end: so far, at most */
     uint64_t applied_ids[64];   /* how often a command was applied anywhere */
     uint64_t applied_first;     /* its id */
@@ -62,11 +61,6 @@ static void was_applied(void *arg, uint64_t index, const struct bns_register_cmd
     fx.applied_ids[cmd->id % 64]++;
 }
 
-static const struct bns_raft_conf_entry alone = {
-    .conf = {.voters = {3}, .voters_count = 1},
-    .changes = {{BNS_RAFT_REMOVE, 1}, {BNS_RAFT_REMOVE, 2}},
-    .changes_count = 2};
-
 static int start(struct bns_env *env, unsigned id, void *arg)
 {
     struct member *m = &fx.m[id];
@@ -80,7 +74,6 @@ static int start(struct bns_env *env, unsigned id, void *arg)
         .listen_port = 2380,
         .snapshot_entries = fx.snapshot_entries,
         .trailing_entries = 1,
-        .force = fx.forced && id == 2 ? &alone : NULL,
         .wal = {.dir = "wal", .segment_bytes_max = 64 * 1024, .reserve_bytes = 1 << 20},
     };
     struct bns_err err = {0};
@@ -428,76 +421,6 @@ static void the_urgent_lane_goes_first_and_has_room_of_its_own(void **state)
     bns_world_free(fx.w);
 }
 
-/* ---- a quorum that is gone ------------------------------------------------------------------- */
-
-static bool leads_alone(uint64_t id)
-{
-    uint64_t before = fx.applied_ids[id % 64];
-
-    run_ms(5000);
-    if (status(2).role != BNS_RAFT_LEADER || bns_raft_node_conf(fx.m[2].node)->voters_count != 1)
-        return false;
-    propose(2, id);
-    run_ms(1000);
-    return fx.applied_ids[id % 64] == before + 1;
-}
-
-/* Goal: who is forced to go on alone has every entry that it had on its disk, whenever the power
- * went before, or goes while it is forced; it stays alone without being forced again. */
-static void a_forced_member_goes_on_alone_with_all_it_has(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 1; seed <= 24; seed++) {
-        uint64_t id = 0, had;
-
-        open_world(3, seed);
-        fx.snapshot_entries = seed % 2 == 0 ? 1000 : 7;
-        for (unsigned i = 0; i < 3; i++)
-            bns_world_start(fx.w, i, &main_of);
-        run_ms(3000);
-        for (unsigned i = 0; i < 20 + seed; i++) {
-            propose(i % 3, ++id);
-            run_ms(1 + seed % 5);
-        }
-        had = status(2).durable_index;
-        assert_true(had > 5);
-        for (unsigned i = 0; i < 3; i++)
-            bns_world_power_cut(fx.w, i);
-        for (unsigned i = 0; i < 2; i++)
-            bns_world_retire(fx.w, i);
-        fx.forced = true;
-        bns_world_start(fx.w, 2, &main_of);
-        bns_world_power_cut_soon(fx.w, 2, seed * BNS_MS);
-        run_ms(2 * seed);
-        if (bns_world_state(fx.w, 2) != BNS_NODE_UP)
-            bns_world_start(fx.w, 2, &main_of);
-        if (!leads_alone(++id))
-            fail_msg("seed %d", (int)seed);
-        assert_true(status(2).commit > had);
-        fx.forced = false;
-        bns_world_power_cut(fx.w, 2);
-        bns_world_start(fx.w, 2, &main_of);
-        assert_true(leads_alone(++id));
-        bns_world_free(fx.w);
-    }
-}
-
-/* Without a log nobody was ever asked: a first start like any other. */
-static void what_is_forced_without_a_log_is_a_first_start(void **state)
-{
-    (void)state;
-    open_world(3, 1);
-    fx.forced = true;
-    for (unsigned i = 0; i < 3; i++)
-        bns_world_start(fx.w, i, &main_of);
-    run_ms(3000);
-    assert_int_equal(bns_raft_node_conf(fx.m[2].node)->voters_count, 3);
-    propose(2, 1);
-    run_ms(1000);
-    assert_int_equal(fx.applied_ids[1], 3);
-    bns_world_free(fx.w);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -507,8 +430,6 @@ int main(void)
         cmocka_unit_test(what_was_forwarded_outlives_a_leader_without_room),
         cmocka_unit_test(the_urgent_lane_goes_first_and_has_room_of_its_own),
         cmocka_unit_test(a_member_that_comes_late_does_not_depose_the_leader),
-        cmocka_unit_test(a_forced_member_goes_on_alone_with_all_it_has),
-        cmocka_unit_test(what_is_forced_without_a_log_is_a_first_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,6 @@ struct etcd_options {
     uint64_t corrupt_check_ns;      /* between two comparisons of all members' data; 0 = off */
     uint64_t compact_hash_check_ns; /* with compact_hash_check: looked at so often */
     bool initial_corrupt_check, compact_hash_check;
-    bool force_new;        /* a cluster of this member alone, whoever the others were */
     bool strict_reconfig;  /* refuse a change of members that may cost the quorum */
     uint64_t learners_max; /* in the cluster */
     bool auto_disarm;      /* NOSPACE clears itself when there is room again */

@@ -63,6 +63,8 @@ static const struct taken {
      "no read waits for a write"},
     {"experimental-stop-grpc-service-on-defrag", BNS_VALUE_BOOL, TAKES, NULL, NULL,
      "Defragment stops nobody"},
+    {"force-new-cluster", BNS_VALUE_BOOL, REFUSES, "false", NULL,
+     "take a snapshot and restore it as a new cluster of one"},
     /* members */
     {"pre-vote", BNS_VALUE_BOOL, WARNS, "true", NULL, "an election always begins with a pre-vote"},
     {"initial-election-tick-advance", BNS_VALUE_BOOL, TAKES, NULL, NULL, "of the first election"},
@@ -228,8 +230,6 @@ size_t etcd_more_flags(struct etcd_options *o, struct bns_cli_flag *out)
     struct etcd_more *m = &o->more;
     const struct bns_cli_flag flags[] = {
         {"wal-dir", 0, BNS_VALUE_STR, &o->wal_dir, "a directory of its own for the log", NULL},
-        {"force-new-cluster", 0, BNS_VALUE_BOOL, &o->force_new,
-         "make a cluster of this member alone with the data it has; the others must be gone", NULL},
         {"log-level", 0, BNS_VALUE_STR, &o->log_level, "debug, info, warn, error; panic: none",
          NULL},
         {"log-format", 0, BNS_VALUE_STR, &o->log_format, "logfmt, json, console (as logfmt)", NULL},

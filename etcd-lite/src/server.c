@@ -9,7 +9,6 @@
 #include <stdio.h>
 
 #include "base/varint.h"
-#include "force.h"
 #include "wal_dir.h"
 
 #define DRAIN_NS (5 * BNS_SEC)
@@ -208,8 +207,6 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
         .on_http = etcd_peer_http_adopt,
         .members_arg = s,
     };
-    struct bns_raft_conf_entry force;
-    struct bns_buf bytes;
     const struct etcd_wal_dir w = {o->data_dir, o->wal_dir, s->cluster_id, s->member_id};
     int rv = etcd_wal_dir_open(s->env->vfs, &w, dir, &s->wal_lock, err);
 
@@ -223,13 +220,8 @@ static int open_log(struct etcd_server *s, struct bns_err *err)
     nc.listen_optional = peers_count == 1 && o->peer_default;
     s->was_removed = etcd_kv_member_removed(s->kv, s->member_id);
     setup_tokens(s);
-    bns_buf_init(&bytes, s->env->alloc, BNS_RAFT_CONTEXT_BYTES_MAX);
-    if (rv == BNS_OK && o->force_new)
-        rv = etcd_force(s, &force, &bytes, err);
-    nc.force = o->force_new ? &force : NULL;
     if (rv == BNS_OK)
         rv = bns_raft_node_open(s->env, &nc, etcd_kv_sm(), s->kv, &s->node, err);
-    bns_buf_free(&bytes);
     if (rv == BNS_OK)
         setup_tokens(s);
     return rv;
