@@ -13,7 +13,8 @@
  *
  * Removed: the core says so when the committed change is here and the state machine has applied
  *   it. A member that was down for longer than the leader goes on telling it asks: without a leader
- *   for ten election timeouts it calls each member, whose server knows the removed ids.
+ *   for five to ten election timeouts it calls each member, whose server knows the removed ids. One
+ *   that knows, and nobody else may know, stays and asks until a voter says that it knows too.
  *
  * Room: each drain compares what the WAL says about its room with what the core was told, so that a
  *   leader without room hands over.
@@ -303,20 +304,23 @@ static void drop_peer(struct bns_rn_peer *p)
     *p = (struct bns_rn_peer){.n = p->n};
 }
 
-/* NULL: all are taken. Who was heard of only has to make room for members. */
+/* NULL: all are taken. Who was heard of only has to make room for members, and, while it cannot be
+ * reached, for others of its kind. */
 static struct bns_rn_peer *free_place(struct bns_raft_node *n, bool hearsay)
 {
     struct bns_rn_peer *guest = NULL;
 
     for (size_t i = 0; i < BNS_RN_PEERS_MAX; i++) {
-        if (n->peers[i].addr.id == 0)
-            return &n->peers[i];
-        if (n->peers[i].hearsay)
-            guest = &n->peers[i];
+        struct bns_rn_peer *p = &n->peers[i];
+
+        if (p->addr.id == 0)
+            return p;
+        if (p->hearsay && !(hearsay && p->link != NULL && bns_rpc_peer_up(p->link)))
+            guest = p;
     }
-    if (guest != NULL && !hearsay)
+    if (guest != NULL)
         drop_peer(guest);
-    return hearsay ? NULL : guest;
+    return guest;
 }
 
 int bns_rn_peer_redial(struct bns_rn_peer *p)

@@ -521,7 +521,7 @@ static void on_answer(void *arg, int code, struct bns_slice payload)
     else if (code == BNS_OK)
         refuse(c, known_status(status, text));
     else
-        refuse(c, code == BNS_E_CANCELED ? stopped : timed_out);
+        refuse(c, c->s->stopping_asks ? stopped : timed_out); /* it may have been done */
 }
 
 static void send_on(struct etcd_change *c)
