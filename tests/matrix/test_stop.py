@@ -107,7 +107,7 @@ def test_a_leader_that_is_told_to_stop_hands_over():
 
 
 def test_a_second_signal_ends_it_at_once():
-    """The others stand still: the hand-over of the first signal would be given up after two seconds,
+    """The others stand still: the hand-over of the first signal would be given up after 2 seconds,
     which the log would say."""
     with Cluster(3, flags=["--election-timeout", str(ELECTION_MS)]) as c:
         leader = c.leader()
