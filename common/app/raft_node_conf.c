@@ -428,7 +428,7 @@ static void member_check(void *arg)
 
     bns_timer_start(n->env, &n->member_timer,
                     now + (n->untold ? 1 : ASK_TIMEOUTS) * election_ns(n) / 2);
-    if (n->st.leader != 0) {
+    if (n->st.leader != 0 && !n->untold) {
         n->leaderless_ns = 0;
         return;
     }
@@ -453,8 +453,10 @@ void bns_rn_conf_request(struct bns_raft_node *n, struct bns_rpc_request *r, uin
         change_request(n, r, payload);
         return;
     }
-    /* only a voter that knows can do without it: a learner's word would let it end too soon */
-    gone = n->st.voter && n->cfg.is_removed != NULL && n->cfg.is_removed(n->cfg.members_arg, from);
+    /* Only a voter that knows, and goes on knowing, can do without it: a learner's word, or what a
+     * power cut takes back, would let it end too soon. */
+    gone = n->st.voter && n->st.state_stored && n->cfg.is_removed != NULL &&
+           n->cfg.is_removed(n->cfg.members_arg, from);
     bns_rpc_reply(r, BNS_OK, bns_slice(&gone, 1));
 }
 
@@ -490,13 +492,13 @@ void bns_rn_conf_flush(struct bns_raft_node *n)
 }
 
 /* Who is told may close the node. So not before it has handed over; and not before another member
- * knows, too: those who do not may need our answer to be a majority. A leader knows, whether it has
- * told us or was elected since (answers to votes carry the commit index). */
+ * knows, too: those who do not may need our answer to be a majority. A leader that has said so
+ * knows. */
 static void look_at_removal(struct bns_raft_node *n)
 {
     if (n->st.role == BNS_RAFT_LEADER)
         return;
-    n->removed = n->st.leader != 0;
+    n->removed = n->st.leader != 0 && n->st.leader_commit >= n->st.conf_index;
     if (n->removed || n->untold)
         return;
     n->untold = true;

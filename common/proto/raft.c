@@ -21,12 +21,13 @@
  *
  * What must be durable before what is said (thesis 3.8, 10.2.1)
  *   votes, vote requests, append answers     all PERSISTs so far
- *   heartbeats, appends, heartbeat answers   the PERSIST that changed the term last
+ *   heartbeats, appends, heartbeat answers   the PERSIST that changed term or configuration last
  *   the leader's own entries                 nothing: it counts itself only when STORED arrived
  *   APPLY                                    only what is committed AND durable here
  *
- * Invariants: applied <= apply_sent <= commit <= last; snap_index <= applied; term and vote change
- * only together with state_dirty; a leader never cuts its log; nothing <= commit is ever cut.
+ * Invariants: applied <= apply_sent <= commit <= last; snap_index <= applied; term, vote and the
+ * configuration in force change only together with state_dirty; a leader never cuts its log;
+ * nothing <= commit is ever cut.
  *
  * Deliberately missing: leases, priorities, witnesses.
  */

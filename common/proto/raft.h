@@ -269,6 +269,8 @@ struct bns_raft_status {
     uint64_t log_bytes, uncommitted_bytes;
     uint32_t reads_waiting, peers_count;
     uint64_t conf_index;          /* of the CONF entry in force, or where the log began */
+    uint64_t leader_commit;       /* a follower: what its leader has said to be committed */
+    bool state_stored;            /* term, vote, and that conf_index is committed, are durable */
     uint64_t transferee;          /* leader: handing over to that peer; 0 = no */
     bool ready;                   /* leader: an entry of its own term is committed */
     bool joint, conf_pending;     /* conf_pending: not committed */

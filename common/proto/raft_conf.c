@@ -195,10 +195,14 @@ static bool take_range(struct bns_raft *r, uint64_t after, uint64_t to)
     return any;
 }
 
+/* That it is committed goes to disk before anybody is told: who is removed may leave for ever when
+ * it hears so, and a restart without it here would need that one's vote again. */
 void raft_conf_committed(struct bns_raft *r, uint64_t before)
 {
-    if (r->conf_last > before && take_range(r, before, r->commit))
-        peers_build(r);
+    if (r->conf_last <= before || !take_range(r, before, r->commit))
+        return;
+    r->state_dirty = true;
+    peers_build(r);
 }
 
 void raft_conf_appended(struct bns_raft *r, const struct bns_raft_entry *e)

@@ -35,6 +35,7 @@ void raft_set_leader(struct bns_raft *r, uint64_t leader)
     if (r->leader == leader)
         return;
     r->leader = leader;
+    r->leader_commit = 0;
     raft_reads_fail(r);
     if (r->fwd_count > r->fwd_sent) {
         /* those handed out are borrowed by the driver; the others go now */

@@ -99,6 +99,7 @@ void raft_recv_append(struct bns_raft *r, const struct bns_raft_msg *m)
     take_entries(r, m, skip);
     if (last_new < r->commit)
         last_new = r->commit; /* that much agrees for certain */
+    raft_leader_says(r, m->commit);
     raft_commit_to(r, m->commit < last_new ? m->commit : last_new);
     a.index = last_new;
     raft_reply(r, &a);
@@ -113,6 +114,7 @@ void raft_recv_heartbeat(struct bns_raft *r, const struct bns_raft_msg *m)
     uint64_t last = raft_log_last(&r->log);
 
     r->leader_no_room = (m->flags & BNS_RAFT_FLAG_NO_ROOM) != 0;
+    raft_leader_says(r, m->commit);
     raft_commit_to(r, m->commit < last ? m->commit : last);
     if ((m->flags & BNS_RAFT_FLAG_QUIET) != 0)
         return;

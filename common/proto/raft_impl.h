@@ -138,11 +138,12 @@ struct bns_raft {
     size_t peers_count;
     struct raft_peer *self; /* NULL: not a member (yet) */
 
-    uint64_t election_at; /* follower, candidate: campaign then */
-    uint64_t resend_at;   /* candidate: ask again who has not answered */
-    uint64_t leader_ns;   /* follower: when the leader was last heard */
-    uint64_t beat_at;     /* leader: next heartbeats */
-    bool transfer;        /* candidate: the campaign was ordered */
+    uint64_t election_at;   /* follower, candidate: campaign then */
+    uint64_t resend_at;     /* candidate: ask again who has not answered */
+    uint64_t leader_ns;     /* follower: when the leader was last heard */
+    uint64_t leader_commit; /* follower: what this leader has said to be committed */
+    uint64_t beat_at;       /* leader: next heartbeats */
+    bool transfer;          /* candidate: the campaign was ordered */
 
     uint64_t term_start; /* leader: index of its no-op */
 
@@ -190,6 +191,11 @@ void raft_become_follower(struct bns_raft *r, uint64_t term, uint64_t leader);
 void raft_set_leader(struct bns_raft *r, uint64_t leader);
 void raft_election_reset(struct bns_raft *r);
 void raft_campaign(struct bns_raft *r, bool forced);
+static inline void raft_leader_says(struct bns_raft *r, uint64_t commit)
+{
+    if (commit > r->leader_commit)
+        r->leader_commit = commit;
+}
 void raft_election_timer(struct bns_raft *r);
 bool raft_electable(const struct bns_raft *r);
 void raft_recv_vote(struct bns_raft *r, const struct bns_raft_msg *m);

@@ -36,6 +36,8 @@ void bns_raft_status(const struct bns_raft *r, struct bns_raft_status *out)
         .uncommitted_bytes = raft_log_bytes(&r->log, r->commit, last),
         .reads_waiting = (uint32_t)r->reads_count,
         .conf_index = r->conf_index,
+        .leader_commit = r->leader_commit,
+        .state_stored = !r->state_dirty && r->seq_state <= r->seq_durable,
         .transferee = r->transferee,
         .ready = r->role == BNS_RAFT_LEADER && r->commit >= r->term_start,
         .joint = r->conf.voters_old_count > 0,
