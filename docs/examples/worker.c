@@ -32,7 +32,8 @@ struct worker {
     struct bns_etcd_lease *lease;
     struct bns_etcd_lock *lock;
     struct bns_task last;
-    int64_t token;
+    int64_t token, lease_id;
+    bool seen; /* by itself, among the peers */
     int code;
     bool ending;
 };
@@ -46,6 +47,8 @@ static void over(struct worker *w, int code)
     w->code = code;
     bns_env_uv_stop(w->env);
 }
+
+static void stand(struct worker *w);
 
 /* ---- who is there ---------------------------------------------------------------------------- */
 
@@ -61,6 +64,10 @@ static void on_peer(void *arg, struct bns_slice name, struct bns_slice value, in
     (void)revision;
     (void)printf("%s: sees %.*s\n", ((struct worker *)arg)->name, (int)name.len,
                  (const char *)name.ptr);
+    if (bns_slice_eq(name, bns_slice_str(((struct worker *)arg)->name))) {
+        ((struct worker *)arg)->seen = true;
+        stand(arg);
+    }
 }
 
 static void on_gone(void *arg, struct bns_slice name)
@@ -163,18 +170,29 @@ static void on_lock_lost(void *arg, int status, const char *text)
 
 static const struct bns_etcd_lock_handler leading = {on_held, on_lock_lost};
 
-static void on_granted(void *arg, int64_t id, int64_t ttl_s)
+/* For leader, as soon as it has a lease and is to be seen. */
+static void stand(struct worker *w)
 {
-    struct worker *w = arg;
     const struct bns_etcd_lock_options o = {.name = BNS_LIT("example/leader"),
                                             .value = bns_slice_str(w->name),
-                                            .lease = id,
+                                            .lease = w->lease_id,
                                             .handler = &leading,
                                             .arg = w};
 
-    (void)ttl_s;
+    if (w->lease_id == 0 || !w->seen || w->ending)
+        return;
+    w->lease_id = 0; /* once */
     if (bns_etcd_lock_open(w->etcd, &o, &w->lock) != BNS_OK)
         on_failed(w, BNS_GRPC_RESOURCE_EXHAUSTED, "no memory");
+}
+
+static void on_granted(void *arg, int64_t id, int64_t ttl_s)
+{
+    struct worker *w = arg;
+
+    (void)ttl_s;
+    w->lease_id = id;
+    stand(w);
 }
 
 static void on_lease_lost(void *arg, int status, const char *text)
