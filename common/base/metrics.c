@@ -4,8 +4,9 @@
  * when something is added, which is rare; reading them out is then a walk. Updating a metric is an
  * addition on memory that the registry owns and never moves.
  *
- * Histogram buckets are fixed, about 2.5 apart from 100 us to 30 s, or powers of two: two daemons'
- * histograms can always be added up. Counts are kept per bucket and summed when they are written.
+ * Histogram buckets are fixed, about 2.5 apart from 100 us to 30 s (or the part of them that
+ * Prometheus' libraries have), or each the double of the one before: two daemons' histograms can
+ * always be added up. Counts are kept per bucket and summed when they are written.
  */
 #include "base/metrics.h"
 
@@ -15,7 +16,9 @@
 enum kind { COUNTER, GAUGE, HIST };
 
 #define BUCKETS 17
-#define POW2_BUCKETS 24
+#define DOUBLE_BUCKETS_MAX 24
+#define PLAIN_FIRST 5 /* 5 ms */
+#define PLAIN_BUCKETS 11
 static const struct {
     double le;
     const char *text;
@@ -28,8 +31,9 @@ static const struct {
 };
 
 struct bns_hist {
-    uint64_t buckets[POW2_BUCKETS + 1]; /* the one behind the last bound: above every bound */
-    bool pow2;
+    uint64_t buckets[DOUBLE_BUCKETS_MAX + 1]; /* behind the last bound: above every bound */
+    double first;           /* each bound is the double of the one before; 0: those above */
+    uint32_t from, bounded; /* the first of those above; how many there are */
     uint64_t count;
     double sum;
 };
@@ -175,16 +179,46 @@ struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *l
                           const char *help)
 {
     struct series *s = series(m, name, labels, help, HIST);
-    return s == NULL ? NULL : &s->hist;
+
+    if (s == NULL)
+        return NULL;
+    if (s->hist.bounded == 0)
+        s->hist.bounded = BUCKETS;
+    return &s->hist;
+}
+
+static struct bns_hist *doubling(struct bns_hist *h, double first, uint32_t count)
+{
+    BNS_ASSERT(count > 0 && count <= DOUBLE_BUCKETS_MAX);
+    if (h != NULL) {
+        h->first = first;
+        h->bounded = count;
+    }
+    return h;
 }
 
 struct bns_hist *bns_hist_pow2(struct bns_metrics *m, const char *name, const char *labels,
                                const char *help)
 {
+    return doubling(bns_hist(m, name, labels, help), 1, DOUBLE_BUCKETS_MAX);
+}
+
+struct bns_hist *bns_hist_double(struct bns_metrics *m, const char *name, const char *help,
+                                 double first, uint32_t count)
+{
+    BNS_ASSERT(first > 0);
+    return doubling(bns_hist(m, name, NULL, help), first, count);
+}
+
+struct bns_hist *bns_hist_plain(struct bns_metrics *m, const char *name, const char *labels,
+                                const char *help)
+{
     struct bns_hist *h = bns_hist(m, name, labels, help);
 
-    if (h != NULL)
-        h->pow2 = true;
+    if (h != NULL) {
+        h->from = PLAIN_FIRST;
+        h->bounded = PLAIN_BUCKETS;
+    }
     return h;
 }
 
@@ -229,14 +263,9 @@ void bns_gauge_set(struct bns_gauge *g, double v)
         g->value = v;
 }
 
-static size_t bounds_count(const struct bns_hist *h)
-{
-    return h->pow2 ? POW2_BUCKETS : BUCKETS;
-}
-
 static double bound(const struct bns_hist *h, size_t i)
 {
-    return h->pow2 ? (double)(UINT64_C(1) << i) : bounds[i].le;
+    return h->first > 0 ? h->first * (double)(UINT64_C(1) << i) : bounds[h->from + i].le;
 }
 
 void bns_hist_observe(struct bns_hist *h, double seconds)
@@ -245,7 +274,7 @@ void bns_hist_observe(struct bns_hist *h, double seconds)
 
     if (h == NULL)
         return;
-    while (i < bounds_count(h) && !(seconds <= bound(h, i)))
+    while (i < h->bounded && !(seconds <= bound(h, i)))
         i++;
     h->buckets[i]++;
     h->count++;
@@ -308,11 +337,11 @@ static int put_name(struct bns_buf *out, const char *name, const char *suffix, c
 
 static int put_bound(struct bns_buf *out, const struct bns_hist *h, size_t i)
 {
-    if (i == bounds_count(h))
+    if (i == h->bounded)
         return bns_buf_fmt(out, "+Inf");
-    if (h->pow2)
-        return bns_buf_fmt(out, "%llu", 1ull << i);
-    return bns_buf_fmt(out, "%s", bounds[i].text);
+    if (h->first > 0)
+        return bns_buf_fmt(out, "%.15g", bound(h, i));
+    return bns_buf_fmt(out, "%s", bounds[h->from + i].text);
 }
 
 static int put_hist(struct bns_buf *out, const char *name, const struct series *s)
@@ -321,7 +350,7 @@ static int put_hist(struct bns_buf *out, const char *name, const struct series *
     uint64_t sum = 0;
     int rv;
 
-    for (size_t i = 0; i <= bounds_count(&s->hist); i++) {
+    for (size_t i = 0; i <= s->hist.bounded; i++) {
         sum += s->hist.buckets[i];
         rv = bns_buf_fmt(out, "%s_bucket{%s%sle=\"", name, s->labels, comma);
         if (rv == BNS_OK)

@@ -34,6 +34,12 @@ struct bns_hist *bns_hist(struct bns_metrics *m, const char *name, const char *l
 /* Buckets 1, 2, 4 .. 2^23, as etcd counts seconds that may be years. */
 struct bns_hist *bns_hist_pow2(struct bns_metrics *m, const char *name, const char *labels,
                                const char *help);
+/* Buckets first, 2 first, 4 first ...: `count` of them, at most 24. */
+struct bns_hist *bns_hist_double(struct bns_metrics *m, const char *name, const char *help,
+                                 double first, uint32_t count);
+/* 5 ms .. 10 s: what Prometheus' own libraries take when nobody says more. */
+struct bns_hist *bns_hist_plain(struct bns_metrics *m, const char *name, const char *labels,
+                                const char *help);
 
 /* Appends name="value" to a label set that is being built in `out` (with a comma when `out` is not
  * empty), the value escaped: the way to put text from outside into labels. End it with a NUL byte.

@@ -460,6 +460,47 @@ static void metrics_survive_oom(void **state)
     bns_metrics_free(NULL);
 }
 
+/* Each bound is the double of the one before, or those of Prometheus' libraries; what is on a bound
+ * is below it. */
+static void other_buckets_are_written_and_counted(void **state)
+{
+    static const char want[] = "# HELP d of ours\n# TYPE d histogram\n"
+                               "d_bucket{le=\"0.01\"} 1\nd_bucket{le=\"0.02\"} 2\n"
+                               "d_bucket{le=\"0.04\"} 2\nd_bucket{le=\"+Inf\"} 3\n"
+                               "d_sum 1.03\nd_count 3\n"
+                               "# HELP p plain\n# TYPE p histogram\n"
+                               "p_bucket{a=\"1\",le=\"0.005\"} 1\np_bucket{a=\"1\",le=\"0.01\"} 1\n"
+                               "p_bucket{a=\"1\",le=\"0.025\"} 1\np_bucket{a=\"1\",le=\"0.05\"} 1\n"
+                               "p_bucket{a=\"1\",le=\"0.1\"} 1\np_bucket{a=\"1\",le=\"0.25\"} 1\n"
+                               "p_bucket{a=\"1\",le=\"0.5\"} 1\np_bucket{a=\"1\",le=\"1\"} 1\n"
+                               "p_bucket{a=\"1\",le=\"2.5\"} 1\np_bucket{a=\"1\",le=\"5\"} 1\n"
+                               "p_bucket{a=\"1\",le=\"10\"} 2\np_bucket{a=\"1\",le=\"+Inf\"} 3\n"
+                               "p_sum{a=\"1\"} 21.001953125\np_count{a=\"1\"} 3\n";
+    struct bns_metrics *m;
+    struct bns_hist *d, *p;
+    struct bns_buf b;
+
+    (void)state;
+    bns_buf_init(&b, bns_alloc_libc(), 10000);
+    assert_int_equal(bns_metrics_new(bns_alloc_libc(), &m), BNS_OK);
+    d = bns_hist_double(m, "d", "of ours", 0.01, 3);
+    p = bns_hist_plain(m, "p", "a=\"1\"", "plain");
+    assert_ptr_equal(bns_hist_double(m, "d", "of ours", 0.01, 3), d);
+    bns_hist_observe(d, 0.01);
+    bns_hist_observe(d, 0.02);
+    bns_hist_observe(d, 1);
+    bns_hist_observe(p, 0.001953125);
+    bns_hist_observe(p, 10);
+    bns_hist_observe(p, 11);
+    assert_int_equal(bns_metrics_text(m, &b), BNS_OK);
+    assert_int_equal(bns_buf_byte(&b, 0), BNS_OK);
+    assert_string_equal((char *)b.ptr, want);
+    bns_buf_free(&b);
+    bns_metrics_free(m);
+    assert_null(bns_hist_double(NULL, "d", "", 1, 1));
+    assert_null(bns_hist_plain(NULL, "p", NULL, ""));
+}
+
 static void gauges_print_every_number(void **state)
 {
     static const struct {
@@ -508,6 +549,7 @@ int main(void)
         cmocka_unit_test(metrics_text_is_prometheus_0_0_4),
         cmocka_unit_test(an_alias_shows_the_same_numbers),
         cmocka_unit_test(metrics_survive_oom),
+        cmocka_unit_test(other_buckets_are_written_and_counted),
         cmocka_unit_test(gauges_print_every_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
