@@ -143,6 +143,7 @@ struct bns_raft {
     uint64_t leader_ns;     /* follower: when the leader was last heard */
     uint64_t leader_commit; /* follower: what this leader has said to be committed */
     uint64_t beat_at;       /* leader: next heartbeats */
+    uint64_t chores_at;     /* leader: next look at who leaves, and at the hand-over */
     bool transfer;          /* candidate: the campaign was ordered */
 
     uint64_t term_start; /* leader: index of its no-op */

@@ -57,8 +57,10 @@ static uint64_t quorum_deadline(const struct bns_raft *r)
 uint64_t raft_leader_deadline(const struct bns_raft *r)
 {
     uint64_t at = quorum_deadline(r);
-    if (r->peers_count > (r->self != NULL) && r->beat_at < at)
-        at = r->beat_at;
+    if (r->peers_count > (r->self != NULL)) {
+        at = r->beat_at < at ? r->beat_at : at;
+        at = r->chores_at < at ? r->chores_at : at;
+    }
     return at;
 }
 
@@ -88,7 +90,7 @@ void raft_become_leader(struct bns_raft *r)
                                 .next = last + 1,
                                 .heard_ns = r->now_ns};
     }
-    r->beat_at = r->now_ns + r->cfg.heartbeat_ns;
+    r->beat_at = r->chores_at = r->now_ns + r->cfg.heartbeat_ns;
     r->transfer_next = r->now_ns;
     r->read_done = r->read_round;
     r->term_start = last + 1;
@@ -99,11 +101,24 @@ void raft_become_leader(struct bns_raft *r)
     raft_leader_append(r, BNS_RAFT_NOOP, NULL);
 }
 
+/* What has a time of its own. Each round of reads puts the next heartbeats off; this must not wait
+ * for them. */
+static bool has_chores(const struct bns_raft *r)
+{
+    bool leaving = false;
+
+    for (size_t i = 0; i < r->peers_count; i++)
+        leaving |= r->peers[i].leaving;
+    return leaving || r->transferee != 0 || r->no_room;
+}
+
 static void beat_all(struct bns_raft *r)
 {
     for (size_t i = 0; i < r->peers_count; i++)
         r->peers[i].beat = &r->peers[i] != r->self;
     r->beat_at = r->now_ns + r->cfg.heartbeat_ns;
+    if (!has_chores(r))
+        r->chores_at = r->beat_at;
 }
 
 void raft_leader_timer(struct bns_raft *r)
@@ -112,12 +127,13 @@ void raft_leader_timer(struct bns_raft *r)
         raft_become_follower(r, r->term, 0);
         return;
     }
-    if (r->now_ns < r->beat_at)
-        return;
-    raft_peers_purge(r, false);
-    raft_transfer_timer(r);
-    if (r->role != BNS_RAFT_LEADER)
-        return; /* removed, and the time to hand over is up */
+    if (r->now_ns >= r->chores_at) {
+        r->chores_at = r->now_ns + r->cfg.heartbeat_ns;
+        raft_peers_purge(r, false);
+        raft_transfer_timer(r);
+    }
+    if (r->role != BNS_RAFT_LEADER || r->now_ns < r->beat_at)
+        return; /* no leader: removed, and the time to hand over is up */
     if (raft_read_round_wanted(r, true))
         r->read_round++; /* the round that answers who came since the last one began */
     beat_all(r);

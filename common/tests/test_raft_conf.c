@@ -240,6 +240,7 @@ struct lone {
     uint64_t live;
     long calls, fail_at;
     uint64_t sent[16], timeout_now_to;
+    uint64_t read_ctx; /* of the last heartbeat */
     bool vote_forced;
 };
 
@@ -280,6 +281,8 @@ static void lone_drain(struct lone *l)
         l->sent[o.msg.type]++;
         if (o.msg.type == BNS_RAFT_MSG_TIMEOUT_NOW)
             l->timeout_now_to = o.msg.to;
+        if (o.msg.type == BNS_RAFT_MSG_HEARTBEAT)
+            l->read_ctx = o.msg.read_ctx;
         if (o.msg.type == BNS_RAFT_MSG_VOTE)
             l->vote_forced = (o.msg.flags & BNS_RAFT_FLAG_TRANSFER) != 0;
     }
@@ -480,6 +483,56 @@ static void a_lagging_peer_is_brought_up_to_date_before_it_is_told(void **state)
     lone_close(&l);
 }
 
+/* Reads one after the other, each a round of heartbeats that 3 answers, for so long. */
+static void lone_reads(struct lone *l, uint64_t ms)
+{
+    for (uint64_t end = l->now + ms * MS; l->now < end; l->now += 20 * MS) {
+        struct bns_raft_in read = {.kind = BNS_RAFT_IN_READ, .cookie = l->now};
+        struct bns_raft_msg beat = {.type = BNS_RAFT_MSG_HEARTBEAT_RESP, .from = 3};
+
+        if (bns_raft_deadline(l->raft) <= l->now)
+            lone_wait(l, 0);
+        assert_int_equal(lone_step(l, read), BNS_OK);
+        beat.read_ctx = l->read_ctx;
+        assert_int_equal(lone_recv(l, beat), BNS_OK);
+    }
+}
+
+static void steady_reads_do_not_keep_a_transfer_from_its_end(void **state)
+{
+    struct bns_raft_in in = {.kind = BNS_RAFT_IN_TRANSFER, .peer = 2};
+    struct lone l;
+    (void)state;
+    lone_open(&l, 0);
+    lone_ack(&l, 3, 1);
+    lone_ack(&l, 2, 1);
+    assert_int_equal(lone_step(&l, in), BNS_OK);
+    assert_int_equal(l.sent[BNS_RAFT_MSG_TIMEOUT_NOW], 1);
+    lone_reads(&l, 500);
+    assert_true(l.sent[BNS_RAFT_MSG_TIMEOUT_NOW] > 2); /* it may have been lost */
+    assert_int_equal(lone_look(&l).transferee, 2);
+    lone_reads(&l, 1000);
+    assert_int_equal(lone_look(&l).transferee, 0);
+    lone_close(&l);
+}
+
+static void steady_reads_do_not_keep_a_removed_member(void **state)
+{
+    static const struct bns_raft_change removal = {BNS_RAFT_REMOVE, 2};
+    struct lone l;
+    (void)state;
+    lone_open(&l, 0);
+    lone_ack(&l, 3, 1);
+    assert_int_equal(lone_change(&l, &removal, 1), BNS_OK);
+    lone_ack(&l, 3, 2);
+    assert_int_equal(lone_look(&l).commit, 2);
+    lone_reads(&l, 4000);
+    assert_true(bns_raft_talks_to(l.raft, 2)); /* it is told */
+    lone_reads(&l, 2000);
+    assert_false(bns_raft_talks_to(l.raft, 2));
+    lone_close(&l);
+}
+
 static void who_is_told_campaigns_at_once_and_says_so(void **state)
 {
     struct bns_raft_msg beat = {.type = BNS_RAFT_MSG_HEARTBEAT, .from = 2, .term = 5};
@@ -671,6 +724,8 @@ int main(void)
         cmocka_unit_test(no_change_before_the_first_entry_of_the_term_is_committed),
         cmocka_unit_test(several_changes_are_joint_and_end_by_themselves),
         cmocka_unit_test(a_lagging_peer_is_brought_up_to_date_before_it_is_told),
+        cmocka_unit_test(steady_reads_do_not_keep_a_transfer_from_its_end),
+        cmocka_unit_test(steady_reads_do_not_keep_a_removed_member),
         cmocka_unit_test(who_is_told_campaigns_at_once_and_says_so),
         cmocka_unit_test(strangers_may_lead_and_ask_for_votes_but_not_answer),
         cmocka_unit_test(a_restart_knows_what_was_committed),
