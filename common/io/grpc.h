@@ -105,6 +105,7 @@ struct bns_grpc_config {
      * over with the bytes read so far. NULL: closed. */
     void (*on_http1)(void *arg, struct bns_stream *s, struct bns_slice read_so_far);
     bns_grpc_admit_fn *admit; /* asked before a handler hears of a call; NULL: all may run */
+    bool handling_seconds; /* a histogram for each method: from the start to the status */
     void *arg;
 };
 

@@ -90,7 +90,7 @@ static void count(struct bns_grpc_call *c, int status)
     if (c->counted || c->server == NULL)
         return;
     c->counted = true;
-    bns_grpc_count(c->server, c->method, status);
+    bns_grpc_count(c->server, c->method, status, c->began_ns);
 }
 
 /* The last resort when there is no memory for an answer. */
@@ -319,6 +319,8 @@ void bns_grpc_call_begin_handler(struct bns_grpc_call *c)
 {
     c->started = true;
     bns_counter_add(c->method->started, 1);
+    if (c->method->seconds != NULL)
+        c->began_ns = bns_now_ns(c->env);
     if (c->handler->on_start == NULL)
         return;
     c->told = true;

@@ -22,6 +22,7 @@ struct bns_grpc_entry {
     struct bns_slice path;
     struct bns_counter *started, *received, *sent;
     struct bns_counter *handled[BNS_GRPC_CODES]; /* made at first use */
+    struct bns_hist *seconds;                    /* NULL: not asked for */
 };
 
 struct bns_grpc_table { /* one call of bns_grpc_server_methods() */
@@ -89,7 +90,7 @@ struct bns_grpc_field {
 };
 
 struct bns_grpc_call {
-    struct bns_h2_stream s;         /* first */
+    struct bns_h2_stream s; /* first */
     /* A call without an HTTP/2 stream (s.h is NULL from the start): its answers go here. */
     const struct bns_grpc_sink *sink;
     void *sink_arg;
@@ -124,6 +125,7 @@ struct bns_grpc_call {
     struct bns_slice held_msg; /* a local call's, in its arena; ptr NULL: none */
     bool held_eof;
     uint64_t asked_ns; /* when that was asked first, plus 1; 0 = never */
+    uint64_t began_ns; /* started; 0 = not, or nobody wants to know */
     uint32_t messages;
     struct bns_arena arena;
     _Alignas(16) uint8_t space[BNS_GRPC_CALL_INLINE];
@@ -140,9 +142,11 @@ void bns_grpc_conn_idle(struct bns_grpc_conn *c);
 /* grpc_server.c */
 struct bns_grpc_entry *bns_grpc_find(struct bns_grpc_server *s, struct bns_slice path);
 bool bns_grpc_has_service(const struct bns_grpc_server *s, struct bns_slice service);
-void bns_grpc_conn_gone(struct bns_grpc_server *s); /* a connection was freed */
+void bns_grpc_conn_gone(struct bns_grpc_server *s);  /* a connection was freed */
 void bns_grpc_local_gone(struct bns_grpc_server *s); /* a call with a sink was closed */
-void bns_grpc_count(struct bns_grpc_server *s, struct bns_grpc_entry *e, int status);
+/* began_ns: 0 = it was never started */
+void bns_grpc_count(struct bns_grpc_server *s, struct bns_grpc_entry *e, int status,
+                    uint64_t began_ns);
 
 /* grpc_call.c: functions of the role that concern a call. */
 int bns_grpc_call_begin(struct bns_h2 *h, int32_t id);
@@ -168,7 +172,7 @@ void bns_grpc_call_run(struct bns_grpc_call *c);
 /* The transport is gone: tells the handler, and frees the call when that is through with it. */
 void bns_grpc_call_detached(struct bns_grpc_call *c, int status, enum bns_grpc_end why);
 
-void bns_grpc_call_leave(struct bns_grpc_call *c); /* c->depth was raised; c may be freed */
+void bns_grpc_call_leave(struct bns_grpc_call *c);         /* c->depth was raised; c may be freed */
 void bns_grpc_call_begin_handler(struct bns_grpc_call *c); /* it has been admitted */
 
 /* grpc_admit.c */

@@ -124,28 +124,43 @@ bool bns_grpc_has_service(const struct bns_grpc_server *s, struct bns_slice serv
     return false;
 }
 
-static struct bns_counter *method_counter(struct bns_grpc_server *s, const struct bns_grpc_entry *e,
-                                          const char *name, const char *code, const char *help)
+static bool method_labels(const struct bns_grpc_entry *e, const char *code, char labels[512])
 {
     static const char *const kinds[] = {"unary", "client_stream", "server_stream", "bidi_stream"};
     struct bns_slice service, method;
-    char labels[512];
     int n;
 
-    if (s->env->metrics == NULL)
-        return NULL;
     split_path(e->path, &service, &method);
-    n = snprintf(labels, sizeof labels,
-                 "%s%s%sgrpc_method=\"%.*s\",grpc_service=\"%.*s\",grpc_type=\"%s\"",
+    n = snprintf(labels, 512, "%s%s%sgrpc_method=\"%.*s\",grpc_service=\"%.*s\",grpc_type=\"%s\"",
                  code == NULL ? "" : "grpc_code=\"", code == NULL ? "" : code,
                  code == NULL ? "" : "\",", (int)method.len, (const char *)method.ptr,
                  (int)service.len, (const char *)service.ptr, kinds[e->m->kind]);
-    if (n < 0 || (size_t)n >= sizeof labels)
+    return n >= 0 && n < 512;
+}
+
+static struct bns_counter *method_counter(struct bns_grpc_server *s, const struct bns_grpc_entry *e,
+                                          const char *name, const char *code, const char *help)
+{
+    char labels[512];
+
+    if (s->env->metrics == NULL || !method_labels(e, code, labels))
         return NULL;
     return bns_counter(s->env->metrics, name, labels, help);
 }
 
-void bns_grpc_count(struct bns_grpc_server *s, struct bns_grpc_entry *e, int status)
+static struct bns_hist *method_seconds(struct bns_grpc_server *s, const struct bns_grpc_entry *e)
+{
+    char labels[512];
+
+    if (!s->cfg.handling_seconds || s->env->metrics == NULL || !method_labels(e, NULL, labels))
+        return NULL;
+    return bns_hist_plain(s->env->metrics, "grpc_server_handling_seconds", labels,
+                          "Histogram of response latency (seconds) of gRPC that had been "
+                          "application-level handled by the server.");
+}
+
+void bns_grpc_count(struct bns_grpc_server *s, struct bns_grpc_entry *e, int status,
+                    uint64_t began_ns)
 {
     static const char *const names[BNS_GRPC_CODES] = {
         "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
@@ -159,6 +174,8 @@ void bns_grpc_count(struct bns_grpc_server *s, struct bns_grpc_entry *e, int sta
         e->handled[status] = method_counter(s, e, "grpc_server_handled_total", names[status],
                                             "RPCs completed on the server, by status.");
     bns_counter_add(e->handled[status], 1);
+    if (began_ns != 0)
+        bns_hist_observe(e->seconds, (double)(bns_now_ns(s->env) - began_ns) / 1e9);
 }
 
 static void free_table(struct bns_grpc_server *s, struct bns_grpc_table *t, size_t inserted)
@@ -197,6 +214,7 @@ int bns_grpc_server_methods(struct bns_grpc_server *s, const struct bns_grpc_met
                                      "Messages received on the server.");
         e->sent = method_counter(s, e, "grpc_server_msg_sent_total", NULL,
                                  "Messages sent by the server.");
+        e->seconds = method_seconds(s, e);
     }
     t->next = s->tables;
     s->tables = t;
