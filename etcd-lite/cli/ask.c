@@ -130,7 +130,7 @@ static int read_user(struct ctl *c, struct bns_etcd_options *o)
     return CTL_OK;
 }
 
-static int make_env(struct ctl *c)
+int ctl_prepare(struct ctl *c)
 {
     struct bns_err err = {0};
 
@@ -148,11 +148,13 @@ struct bns_etcd *ctl_client(struct ctl *c, const char *const *endpoints, size_t 
                                  .endpoints_count = count,
                                  .dial_timeout_ns = (uint64_t)c->f.dial_timeout_ns,
                                  .call_timeout_ns = (uint64_t)c->f.command_timeout_ns,
+                                 .server_name =
+                                     c->f.insecure_discovery ? NULL : or_null(c->f.discovery),
                                  .first_endpoint = true};
     struct bns_etcd *etcd = NULL;
     struct bns_err err = {0};
 
-    if (make_env(c) != CTL_OK || read_user(c, &o) != CTL_OK)
+    if (ctl_prepare(c) != CTL_OK || read_user(c, &o) != CTL_OK)
         return NULL;
     if (wants_tls(c, endpoints, count) && c->tls == NULL && make_tls(c) != CTL_OK)
         return NULL;

@@ -32,8 +32,8 @@ enum ctl_out { CTL_SIMPLE, CTL_JSON, CTL_FIELDS, CTL_TABLE, CTL_PROTOBUF };
 struct ctl_flags {
     const char *endpoints[CTL_ENDPOINTS_MAX];
     size_t endpoints_count;
-    const char *cacert, *cert, *key, *user, *password, *write_out, *discovery;
-    bool hex, debug, insecure_transport, skip_verify, help, cluster;
+    const char *cacert, *cert, *key, *user, *password, *write_out, *discovery, *discovery_name;
+    bool insecure_discovery, hex, debug, insecure_transport, skip_verify, help, cluster;
     int64_t command_timeout_ns, dial_timeout_ns, keepalive_ns;
     bool prefix, from_key, keys_only, count_only, value_only, prev_kv, ignore_value, ignore_lease;
     bool interactive, once, keys, physical, learner, listen, no_password, detail;
@@ -112,7 +112,10 @@ struct ctl_reply {
     void *msg; /* of the method's response type */
 };
 int ctl_fail(int code, const char *fmt, ...) BNS_PRINTF(2, 3); /* "Error: ..."; returns code */
-int ctl_connect(struct ctl *c);                                /* CTL_OK, or said why not */
+int ctl_prepare(struct ctl *c); /* the loop; CTL_OK, or said why not */
+int ctl_connect(struct ctl *c); /* CTL_OK, or said why not */
+/* discovery.c: the endpoints that --discovery-srv leads to. CTL_OK, or said why not. */
+int ctl_discover(struct ctl *c);
 /* A client of these endpoints alone; NULL: said why not. */
 struct bns_etcd *ctl_client(struct ctl *c, const char *const *endpoints, size_t count);
 struct ctl_reply ctl_ask_at(struct ctl *c, struct bns_etcd *etcd, enum bns_etcd_method m,

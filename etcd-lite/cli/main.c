@@ -15,8 +15,14 @@ const struct ctl_flag ctl_global_flags[] = {
     {"debug", 0, CTL_BOOL, AT(debug), "false", "enable client-side debug logging"},
     {"dial-timeout", 0, CTL_DURATION, AT(dial_timeout_ns), "2s",
      "dial timeout for client connections"},
+    {"discovery-srv", 'd', CTL_STR, AT(discovery), "",
+     "domain name to query for SRV records describing cluster endpoints"},
+    {"discovery-srv-name", 0, CTL_STR, AT(discovery_name), "",
+     "service name to query when using DNS discovery"},
     {"endpoints", 0, CTL_LIST, AT(endpoints), "127.0.0.1:2379", "gRPC endpoints"},
     {"hex", 0, CTL_BOOL, AT(hex), "false", "print byte strings as hex encoded strings"},
+    {"insecure-discovery", 0, CTL_BOOL, AT(insecure_discovery), "true",
+     "accept insecure SRV records describing cluster endpoints"},
     {"insecure-skip-tls-verify", 0, CTL_BOOL, AT(skip_verify), "false",
      "skip server certificate verification (CAUTION: this option should be enabled only for "
      "testing purposes)"},
@@ -451,6 +457,12 @@ static int read_words(struct ctl *c, int *argc, char **argv, const char **group)
     return CTL_OK;
 }
 
+/* Does it ask a server? */
+static bool asks(const struct ctl_verb *v)
+{
+    return v->run != ctl_version && v->run != ctl_completion;
+}
+
 int etcd_cli_main(const char *program, int argc, char **argv)
 {
     struct ctl c = {.program = program};
@@ -462,7 +474,9 @@ int etcd_cli_main(const char *program, int argc, char **argv)
     code = read_words(&c, &argc, argv + 1, &group);
     if (code == CTL_OK && c.verb == NULL)
         ctl_help(&c, group, stdout);
-    else if (code == CTL_OK)
+    else if (code == CTL_OK && asks(c.verb))
+        code = ctl_discover(&c);
+    if (code == CTL_OK && c.verb != NULL)
         code = c.verb->run(&c, argc, argv + 1);
     if (fflush(stdout) != 0 && code == CTL_OK)
         code = CTL_ERROR; /* the answer did not arrive */

@@ -288,6 +288,7 @@ static int connect_both(struct mirror *m, const char *dest)
     f->key = f->dest_key;
     f->insecure_transport = f->dest_insecure;
     f->skip_verify = false;
+    f->discovery = ""; /* the records name the source */
     bns_arena_init(&m->to.arena, bns_alloc_libc(), SIZE_MAX);
     m->to.etcd = ctl_client(&m->to, &dest, 1);
     return m->to.etcd == NULL ? CTL_ARGS : CTL_OK;

@@ -18,7 +18,7 @@ struct etcd_dump {
     etcd_dump_done *done;
     void *arg;
     struct bns_buf members;
-    uint64_t bytes;
+    uint64_t bytes, began_ns;
     bool busy, closing;
     uint8_t chunk[ETCD_DUMP_CHUNK];
 };
@@ -47,6 +47,7 @@ static void close_now(struct etcd_dump *d)
         dump_free(d);
         return;
     }
+    etcd_kv_took(d->kv, d->kv->m_snapshot, d->began_ns);
     d->job = (struct etcd_store_job){.kind = ETCD_STORE_BACKUP_CLOSE, .done = closed, .backup = b};
     etcd_kv_submit(d->kv, &d->job);
 }
@@ -103,6 +104,7 @@ int etcd_dump_open(struct etcd_kv *kv, struct bns_slice members, etcd_dump_done 
     d->done = done;
     d->arg = arg;
     d->job.done = stepped;
+    d->began_ns = bns_now_ns(kv->env);
     bns_buf_init(&d->members, kv->alloc, MEMBERS_BYTES_MAX);
     if (bns_buf_add(&d->members, members.ptr, members.len) != BNS_OK) {
         dump_free(d);

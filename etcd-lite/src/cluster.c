@@ -249,6 +249,8 @@ static void applied(struct etcd_waiter *w, struct etcd_answer *a)
     c->waiting = false;
     c->s->changes_waiting--;
     c->applied = true;
+    if (status.code == 0 && c->kind == ETCD_CHANGE_PROMOTE)
+        bns_counter_add(c->s->m_promoted, 1);
     if (a->status == 0)
         a->release(a->release_arg, BNS_OK);
     if (c->asking) /* on_change comes, and ends it */

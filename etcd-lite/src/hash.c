@@ -18,6 +18,7 @@ struct hash {
     struct etcd_kv *kv;
     etcd_done *done;
     void *arg;
+    uint64_t began_ns;
     int64_t wanted, at, compacted;
     bool keeps_any;
     bool all; /* Hash: every row, compacted or not */
@@ -79,6 +80,8 @@ static void end(struct hash *h, struct etcd_status why)
     etcd_done *done = h->done;
     void *arg = h->arg;
 
+    if (why.code == 0)
+        etcd_kv_took(kv, h->all ? kv->m_hash : kv->m_hash_rev, h->began_ns);
     if (p != NULL) {
         size_t at = etcd_pending_part(p, ETCD_PART_HASH, false);
         p->done = done;
@@ -169,6 +172,7 @@ static void begin(struct etcd_kv *kv, const struct hash *what, etcd_done *done, 
     h->arg = arg;
     h->wanted = what->wanted;
     h->all = what->all;
+    h->began_ns = bns_now_ns(kv->env);
     kv->hashing++;
     start(h);
 }

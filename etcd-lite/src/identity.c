@@ -9,8 +9,8 @@
 #define FORMAT 1u
 #define TEXT_MAX (2048u + ETCD_ROSTER_MAX * (64u + ETCD_URLS_MAX * ETCD_URL_MAX))
 
-static int create(struct bns_vfs *vfs, const char *dir, const char *path, struct bns_slice text,
-                  struct bns_err *err)
+int etcd_identity_file(struct bns_vfs *vfs, const char *dir, const char *path,
+                       struct bns_slice text, struct bns_err *err)
 {
     struct bns_file *f = NULL;
     char tmp[BNS_PATH_MAX + 8];
@@ -176,5 +176,5 @@ int etcd_identity_check(struct bns_vfs *vfs, const char *dir, const struct etcd_
         FORMAT, mine->cluster_id, mine->member_id, mine->joined ? "joined\n" : "");
     if (mine->joined)
         len += print_told(&mine->told, text + len, sizeof text - len);
-    return create(vfs, dir, path, bns_slice(text, len), err);
+    return etcd_identity_file(vfs, dir, path, bns_slice(text, len), err);
 }

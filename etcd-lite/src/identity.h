@@ -30,4 +30,8 @@ BNS_MUST_CHECK int etcd_identity_check(struct bns_vfs *vfs, const char *dir,
                                        const struct etcd_identity *mine, struct etcd_identity *out,
                                        struct bns_err *err);
 
+/* A file of dir, whole or not there at all, and durable. Blocking. */
+BNS_MUST_CHECK int etcd_identity_file(struct bns_vfs *vfs, const char *dir, const char *path,
+                                      struct bns_slice text, struct bns_err *err);
+
 #endif

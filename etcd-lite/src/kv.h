@@ -70,6 +70,7 @@ uint64_t etcd_kv_keys(const struct etcd_kv *kv);           /* keys alive now */
 void etcd_kv_await(struct etcd_kv *kv, int64_t revision, void (*fn)(void *arg), void *arg);
 size_t etcd_kv_waiting(const struct etcd_kv *kv); /* writes of this member */
 bool etcd_kv_defragging(const struct etcd_kv *kv);
+bool etcd_kv_installing(const struct etcd_kv *kv); /* a snapshot takes the place of all data */
 uint64_t etcd_kv_quota(const struct etcd_kv *kv); /* bytes; UINT64_MAX = off */
 /* Room for a write of this cost (etcd_cost_put, etcd_cost_txn)? If not: status 8, the text is
  * ETCD_TEXT_NOSPACE. */

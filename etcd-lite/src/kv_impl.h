@@ -202,6 +202,7 @@ struct etcd_defrag {
 struct etcd_install {
     bool active;    /* between install_end and its done: no reads */
     bool submitted; /* the store is busy with it */
+    uint64_t began_ns;
     struct bns_raft_snapmeta meta;
     struct etcd_store_job job;
     bns_sm_done *done;
@@ -289,10 +290,12 @@ struct etcd_kv {
     bool drain_posted;
     struct bns_counter *m_put, *m_delete, *m_range, *m_txn;
     struct bns_hist *m_commit; /* from hand-over to completion: workers have no clock */
+    struct bns_hist *m_hash, *m_hash_rev, *m_snapshot, *m_saved;
 };
 
 /* kv.c */
 void etcd_kv_reached(struct etcd_kv *kv); /* the revision has changed */
+void etcd_kv_took(const struct etcd_kv *kv, struct bns_hist *h, uint64_t began_ns);
 void etcd_kv_fatal(struct etcd_kv *kv, int code, const char *text);
 /* Submits with counting; every done callback calls etcd_kv_job_over first and returns when false.
  * */

@@ -65,6 +65,7 @@ struct bns_sm_snap {
     bns_sm_snap_done *opened;
     bns_sm_read_done *read;
     void *arg;
+    uint64_t began_ns;
     uint8_t *buf; /* of the last read; valid until the next */
     size_t buf_len;
 };
@@ -88,6 +89,7 @@ static void sm_snap_close(void *sm, struct bns_sm_snap *s)
 {
     struct etcd_backup *b = s->job.backup;
 
+    etcd_kv_took(s->kv, s->kv->m_snapshot, s->began_ns);
     s->job =
         (struct etcd_store_job){.kind = ETCD_STORE_BACKUP_CLOSE, .done = snap_closed, .backup = b};
     etcd_kv_submit(sm, &s->job);
@@ -135,6 +137,7 @@ static void sm_snap_open(void *sm, bns_sm_snap_done *done, void *arg)
     s->kv = kv;
     s->opened = done;
     s->arg = arg;
+    s->began_ns = bns_now_ns(kv->env);
     s->job.kind = ETCD_STORE_BACKUP_OPEN;
     s->job.done = snap_stepped;
     etcd_kv_flush(kv);
@@ -206,6 +209,7 @@ static void sm_install_begin(void *sm, const struct bns_raft_snapmeta *meta, uin
 
     (void)bytes; /* the file grows as the chunks come; a full disk refuses them */
     kv->install.meta = *meta;
+    kv->install.began_ns = bns_now_ns(kv->env);
     install_submit(
         kv, (struct etcd_store_job){.kind = ETCD_STORE_INSTALL_OPEN, .done = install_job_over},
         done, arg);
@@ -350,6 +354,7 @@ static void switched(struct etcd_store_job *j)
         install_over(kv, j->code);
         return;
     }
+    etcd_kv_took(kv, kv->m_saved, kv->install.began_ns);
     kv->now = j->meta;
     kv->durable = j->meta;
     etcd_leases_clear(kv);

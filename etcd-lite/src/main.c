@@ -5,6 +5,7 @@
 
 #include "app/daemon.h"
 #include "cli.h"
+#include "discovery.h"
 #include "join.h"
 #include "restore.h"
 #include "server.h"
@@ -76,6 +77,7 @@ static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
     struct app *a = arg;
     struct bns_env *env = bns_daemon_env(d);
     struct etcd_identity is;
+    int rv;
 
     a->daemon = d;
     if (a->opt.memory) {
@@ -84,6 +86,9 @@ static int start(struct bns_daemon *d, void *arg, struct bns_err *err)
             return bns_err_set(err, BNS_E_NOMEM, "out of memory");
         env->vfs = a->ram;
     }
+    rv = etcd_discovery_keep(&a->opt, env->vfs, err);
+    if (rv != BNS_OK)
+        return rv;
     if (a->opt.joins && etcd_identity_read(env->vfs, a->opt.data_dir, &is, err) == BNS_E_NOTFOUND)
         return etcd_join(env, &a->opt, joined, a, &a->join, err);
     return serve(a, NULL, err);

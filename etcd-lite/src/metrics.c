@@ -70,6 +70,48 @@ static void refresh_process(struct etcd_server *s)
                 (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
 }
 
+static void set_active(struct etcd_server *s, struct etcd_active_peer *p, uint64_t id)
+{
+    char labels[80];
+
+    if (p->id != id) {
+        (void)snprintf(labels, sizeof labels, "Local=\"%llx\",Remote=\"%llx\"", /* fits */
+                       (unsigned long long)s->member_id, (unsigned long long)id);
+        p->id = id;
+        p->gauge = bns_gauge(s->env->metrics, "etcd_network_active_peers", labels,
+                             "The current number of active peer connections.");
+    }
+    bns_gauge_set(p->gauge, bns_raft_node_peer_since(s->node, id) != 0);
+}
+
+/* A member that is removed keeps its 0, and gives its place to another one. */
+static void refresh_peers(struct etcd_server *s)
+{
+    struct etcd_roster r;
+
+    etcd_roster_read(s, &r);
+    for (size_t i = 0; i < BNS_RAFT_PEERS_MAX; i++) {
+        struct etcd_active_peer *p = &s->active_peers[i];
+
+        if (p->id != 0 && etcd_roster_find(&r, p->id) == NULL) {
+            bns_gauge_set(p->gauge, 0);
+            p->id = 0;
+        }
+    }
+    for (size_t i = 0; i < r.count; i++) {
+        struct etcd_active_peer *at = NULL;
+
+        for (size_t k = 0; k < BNS_RAFT_PEERS_MAX; k++) {
+            struct etcd_active_peer *p = &s->active_peers[k];
+
+            if (p->id == r.member[i].id || (p->id == 0 && (at == NULL || at->id == 0)))
+                at = p;
+        }
+        if (at != NULL && r.member[i].id != s->member_id)
+            set_active(s, at, r.member[i].id);
+    }
+}
+
 static void refresh(void *arg)
 {
     struct etcd_server *s = arg;
@@ -107,8 +149,12 @@ static void refresh(void *arg)
         (double)ws.slow);
     set(s, "etcd_debugging_mvcc_pending_events_total", "Events read for watches, not sent yet.",
         (double)ws.pending);
-    if (!s->env->sim) /* there the process is that of all nodes and of the clients */
-        refresh_process(s);
+    if (s->env->sim) /* there the process is that of all nodes and of the clients */
+        return;
+    refresh_process(s);
+    refresh_peers(s);
+    set(s, "etcd_server_snapshot_apply_in_progress_total",
+        "1 if the server is applying the incoming snapshot. 0 if none.", etcd_kv_installing(s->kv));
 }
 
 /* What is counted below under other names. */
@@ -289,6 +335,10 @@ int etcd_metrics_init(struct etcd_server *s)
                                   "leader's or timed out read index requests.");
     s->m_slow = bns_counter(m, "etcd_server_slow_apply_total", NULL,
                             "The total number of slow apply requests.");
+    if (!s->env->sim) /* as in kv.c */
+        s->m_promoted = bns_counter(m, "etcd_server_learner_promote_successes", NULL,
+                                    "The total number of successful learner promotions while "
+                                    "this member is leader.");
     set_client(s, 0, BNS_LIT("unknown"));
     set_names(s);
     if (alias_all(m) != BNS_OK)

@@ -6,6 +6,7 @@
 
 #include "app/config.h"
 #include "base/time.h"
+#include "discovery.h"
 
 #define ETCD_API_VERSION "3.6.0"
 
@@ -226,6 +227,8 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
 
     if (rv == BNS_OK && o->data_dir == NULL)
         rv = print(arena, &o->data_dir, "%s%s", o->name, ".etcd");
+    if (rv == BNS_OK && o->more.discovery_srv[0] != '\0')
+        rv = etcd_discover(o, arena, err);
     if (rv == BNS_OK && o->initial_cluster == NULL)
         rv = print(arena, &o->initial_cluster, "%s=%s", o->name, o->initial_advertise_peer_urls);
     if (o->advertise_client_urls == NULL)
@@ -262,7 +265,13 @@ static int derive(struct etcd_options *o, struct bns_arena *arena, struct bns_er
                            "--initial-cluster has no member named \"%s\": "
                            "--name must be one of its names",
                            o->name);
-    if (!same_urls(&o->self->peer_urls, &advertised_peer))
+    if (o->more.discovery_srv[0] != '\0') { /* compared by where they lead to */
+        if (o->self->peer_urls.count != advertised_peer.count)
+            return bns_err_set(err, BNS_E_INVALID,
+                               "--initial-advertise-peer-urls has %zu URLs, of which the SRV "
+                               "records have %zu",
+                               advertised_peer.count, o->self->peer_urls.count);
+    } else if (!same_urls(&o->self->peer_urls, &advertised_peer))
         return bns_err_set(err, BNS_E_INVALID,
                            "--initial-cluster gives %s the peer URL %s, but "
                            "--initial-advertise-peer-urls is %s",

@@ -59,6 +59,7 @@ struct etcd_options {
     struct etcd_url client, peer; /* the first of each */
     bool peer_default;            /* nobody asked for a peer listener */
     bool joins;                   /* --initial-cluster-state existing */
+    bool discovered;              /* initial_cluster was told by name servers, just now */
     struct etcd_members members;
     const struct etcd_member *self;
     struct etcd_autocompact_cfg autocompact;

@@ -85,8 +85,6 @@ static const struct taken {
     {"discovery-endpoints", BNS_VALUE_STR, REFUSES, "", NULL,
      "name the members in --initial-cluster"},
     {"discovery-token", BNS_VALUE_STR, REFUSES, "", NULL, "name the members in --initial-cluster"},
-    {"discovery-srv", BNS_VALUE_STR, REFUSES, "", NULL, "name the members in --initial-cluster"},
-    {"discovery-srv-name", BNS_VALUE_STR, TAKES, NULL, NULL, "there is no discovery"},
     {"discovery-proxy", BNS_VALUE_STR, TAKES, NULL, NULL, "there is no discovery"},
     {"discovery-fallback", BNS_VALUE_STR, TAKES, "exit", "proxy", "there is no discovery"},
     /* connections */
@@ -112,8 +110,6 @@ static const struct taken {
     {"proxy-read-timeout", BNS_VALUE_U64, TAKES, NULL, NULL, "there is no proxy of the API v2"},
     /* watching it */
     {"enable-pprof", BNS_VALUE_BOOL, WARNS, "false", NULL, "there are no pages /debug/pprof"},
-    {"metrics", BNS_VALUE_STR, WARNS, "basic", NULL,
-     "there are no histograms grpc_server_handling_seconds"},
     {"warning-unary-request-duration", BNS_VALUE_STR, WARNS, "300ms", NULL,
      "answers that took longer than --warning-apply-duration are logged"},
     {"experimental-warning-unary-request-duration", BNS_VALUE_STR, WARNS, "300ms", NULL,
@@ -158,7 +154,8 @@ static void *place(struct etcd_taken *v, enum bns_value_kind kind)
 
 void etcd_more_defaults(struct etcd_more *m)
 {
-    *m = (struct etcd_more){.gateway = true};
+    *m = (struct etcd_more){
+        .gateway = true, .metrics = "basic", .discovery_srv = "", .discovery_srv_name = ""};
     for (size_t i = 0; i < TABLE_COUNT; i++) {
         const char *plain = table[i].plain;
 
@@ -240,6 +237,12 @@ size_t etcd_more_flags(struct etcd_options *o, struct bns_cli_flag *out)
         {"debug", 0, BNS_VALUE_BOOL, &m->debug, "as --log-level=debug", NULL},
         {"listen-metrics-urls", 0, BNS_VALUE_STR, &m->metrics_urls_text,
          "further URLs to serve /metrics, /health, /livez and /readyz on", NULL},
+        {"metrics", 0, BNS_VALUE_STR, &m->metrics,
+         "basic; extensive: with a histogram grpc_server_handling_seconds for each method", NULL},
+        {"discovery-srv", 0, BNS_VALUE_STR, &m->discovery_srv,
+         "domain whose SRV records name the members, instead of --initial-cluster", NULL},
+        {"discovery-srv-name", 0, BNS_VALUE_STR, &m->discovery_srv_name,
+         "stands behind etcd-server in the names of those records", NULL},
         {"feature-gates", 0, BNS_VALUE_STR, &m->feature_gates,
          "Name=true,...: InitialCorruptCheck, CompactHashCheck, LeaseCheckpoint, ...", NULL},
         {"grpc-keepalive-interval", 0, BNS_VALUE_DURATION, &m->keepalive_ns,

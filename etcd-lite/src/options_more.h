@@ -16,7 +16,8 @@
 struct etcd_more {
     const char *logger, *log_outputs;
     bool debug;
-    const char *metrics_urls_text, *feature_gates;
+    const char *metrics; /* basic; extensive: with grpc_server_handling_seconds */
+    const char *metrics_urls_text, *feature_gates, *discovery_srv, *discovery_srv_name;
     uint64_t keepalive_ns, keepalive_timeout_ns;
     bool gateway; /* JSON is served */
 

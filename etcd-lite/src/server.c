@@ -273,6 +273,7 @@ static int open_services(struct etcd_server *s, struct bns_err *err)
                                  .keepalive_ns = s->opt->more.keepalive_ns,
                                  .keepalive_timeout_ns = s->opt->more.keepalive_timeout_ns,
                                  .admit = admit,
+                                 .handling_seconds = strcmp(s->opt->more.metrics, "extensive") == 0,
                                  .arg = s};
     int rv = bns_grpc_server_new(s->env, &gc, &s->grpc);
 

@@ -116,7 +116,11 @@ struct etcd_server {
     void (*drained)(void *arg);
     void *drained_arg;
     struct bns_counter *m_failed, *m_timeouts, *m_healthy, *m_unhealthy, *m_reads_failed;
-    struct bns_counter *m_reads_slow, *m_slow;
+    struct bns_counter *m_reads_slow, *m_slow, *m_promoted;
+    struct etcd_active_peer { /* metrics.c */
+        uint64_t id;
+        struct bns_gauge *gauge;
+    } active_peers[BNS_RAFT_PEERS_MAX];
     uint64_t slow_log_ns; /* when a slow request was last logged */
     struct etcd_client_version clients[ETCD_CLIENT_VERSIONS];
 };

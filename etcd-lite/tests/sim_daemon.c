@@ -286,6 +286,10 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0x289d, false,
          "a put that happened was told as refused, when there was no memory for the answer"},
         {0x6, false, "a timer for streams without a leader ran on in a server that had stopped"},
+        {0xad5d0, true, "a learner that was removed while it was cut off never asked about it"},
+        {0xb4f29, true, "a member knew no address of a leader that came while it was down"},
+        {0xb72fd, true, "one of two left, and the other one needed its vote"},
+        {0xbf3c5, true, "a leader that was read all the time went on with who was removed"},
     };
 
     (void)state;

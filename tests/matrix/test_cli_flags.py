@@ -14,8 +14,7 @@ OURS = os.path.join(BIN, "etcd-lite")
 FLAG = re.compile(r"^ +(?:-(\w), +)?--([a-z][a-z-]*)(\S*)\t")
 
 # By verb, "" for all: flags that only etcdctl has, and that only we have.
-THEIRS = {"": {"discovery-srv", "discovery-srv-name", "insecure-discovery"},
-          "completion bash": {"no-descriptions"}, "defrag": {"data-dir"}}
+THEIRS = {"": set(), "completion bash": {"no-descriptions"}, "defrag": {"data-dir"}}
 ADDED = {"get": {"at-least-rev", "count-only"}, "make-mirror": {"dest-user", "dest-password"}}
 VERBS_THEIRS = {"migrate", "completion fish", "completion powershell", "completion zsh", "help"}
 VERBS_ADDED = {"inspect index", "inspect leases", "inspect members", "inspect raft",
