@@ -114,6 +114,18 @@ void kafka_batch_append_time(uint8_t *batch, int64_t now_ms)
     set_crc(batch);
 }
 
+void kafka_batch_create_time(uint8_t *batch, int64_t max_time)
+{
+    uint16_t attributes = bns_get_u16be(batch + AT_ATTRIBUTES);
+    uint16_t wanted = attributes & (uint16_t)~KAFKA_ATTR_APPEND_TIME;
+
+    if (attributes == wanted && get_i64(batch + AT_MAX_TIME) == max_time)
+        return;
+    bns_put_u16be(batch + AT_ATTRIBUTES, wanted);
+    bns_put_u64be(batch + AT_MAX_TIME, (uint64_t)max_time);
+    set_crc(batch);
+}
+
 /* ---- records --------------------------------------------------------------------------------- */
 
 static bool take_int(struct bns_slice *in, int64_t *out)
@@ -185,11 +197,12 @@ int kafka_header_next(struct bns_slice *headers, struct bns_slice *key, struct b
                                                                                : BNS_E_CORRUPT;
 }
 
-int kafka_records_check(const struct kafka_batch *b, struct bns_err *err)
+/* max_time: NULL, or what is raised to the greatest timestamp. */
+static int walk_records(const struct kafka_batch *b, int64_t *max_time, struct bns_err *err)
 {
     struct bns_slice in = b->records;
     struct kafka_record r;
-    int64_t last = -1;
+    int64_t last = -1, time = 0;
     int32_t n = 0;
     int rv;
 
@@ -199,6 +212,13 @@ int kafka_records_check(const struct kafka_batch *b, struct bns_err *err)
         if (r.offset_delta <= last || r.offset_delta > b->last_offset_delta)
             return bns_err_set(err, BNS_E_CORRUPT, "record %" PRId32 " has offset delta %" PRId32,
                                n, r.offset_delta);
+        if (max_time != NULL && __builtin_add_overflow(b->base_timestamp, r.timestamp_delta, &time))
+            return bns_err_set(err, BNS_E_CORRUPT,
+                               "timestamp delta %" PRId64 " of record %" PRId32
+                               " does not fit behind %" PRId64,
+                               r.timestamp_delta, n, b->base_timestamp);
+        if (max_time != NULL && time > *max_time)
+            *max_time = time;
         last = r.offset_delta;
         n++;
     }
@@ -208,6 +228,17 @@ int kafka_records_check(const struct kafka_batch *b, struct bns_err *err)
         return bns_err_set(err, BNS_E_CORRUPT, "%" PRId32 " records, %" PRId32 " announced", n,
                            b->count);
     return BNS_OK;
+}
+
+int kafka_records_check(const struct kafka_batch *b, struct bns_err *err)
+{
+    return walk_records(b, NULL, err);
+}
+
+int kafka_records_max_time(const struct kafka_batch *b, int64_t *out, struct bns_err *err)
+{
+    *out = -1;
+    return walk_records(b, out, err);
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */

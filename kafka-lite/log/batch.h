@@ -64,6 +64,8 @@ bool kafka_batch_crc_ok(const struct kafka_batch *b);
 void kafka_batch_place(uint8_t *head, int64_t base_offset, int32_t leader_epoch);
 /* The broker's clock instead of the producer's: these two are covered, so the CRC is made anew. */
 void kafka_batch_append_time(uint8_t *batch, int64_t now_ms);
+/* The producer's clock, and the greatest timestamp of its records, if the head says another one. */
+void kafka_batch_create_time(uint8_t *batch, int64_t max_time);
 
 /* ---- records of a batch that is not compressed ---------------------------------------------- */
 
@@ -84,6 +86,14 @@ BNS_MUST_CHECK int kafka_header_next(struct bns_slice *headers, struct bns_slice
 /* Every record of a plain batch is whole, `count` of them, their offsets rising up to
  * last_offset_delta, with nothing behind them. */
 BNS_MUST_CHECK int kafka_records_check(const struct kafka_batch *b, struct bns_err *err);
+/* The same, and their timestamps are in 64 bits. *out: the greatest; -1: none has one. */
+BNS_MUST_CHECK int kafka_records_max_time(const struct kafka_batch *b, int64_t *out,
+                                          struct bns_err *err);
+/* A record's timestamp, by its batch; it wraps around, as Java's does. */
+static inline int64_t kafka_record_time(const struct kafka_batch *b, const struct kafka_record *r)
+{
+    return (int64_t)((uint64_t)b->base_timestamp + (uint64_t)r->timestamp_delta);
+}
 
 /* ---- making one ------------------------------------------------------------------------------ */
 

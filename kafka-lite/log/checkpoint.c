@@ -297,11 +297,16 @@ bool kafka_epochs_cut_begin(struct kafka_epochs *e, int64_t begin)
 
 struct kafka_epoch kafka_epochs_end(const struct kafka_epochs *e, int32_t epoch, int64_t log_end)
 {
-    for (size_t i = e->count; i-- > 0;)
-        if (e->at[i].epoch <= epoch)
-            return (struct kafka_epoch){e->at[i].epoch,
-                                        i + 1 == e->count ? log_end : e->at[i + 1].start};
-    return (struct kafka_epoch){-1, -1};
+    size_t above = 0; /* the first that is greater */
+
+    if (e->count == 0 || epoch == -1 || epoch > kafka_epochs_latest(e))
+        return (struct kafka_epoch){-1, -1};
+    while (above < e->count && e->at[above].epoch <= epoch)
+        above++;
+    if (above == 0)
+        return (struct kafka_epoch){epoch, e->at[0].start};
+    return (struct kafka_epoch){e->at[above - 1].epoch,
+                                above == e->count ? log_end : e->at[above].start};
 }
 
 /* ---- the others ------------------------------------------------------------------------------ */
@@ -359,7 +364,7 @@ static int get_property(struct bns_slice text, const char *key, char *to, size_t
     return BNS_OK;
 }
 
-int kafka_meta_parse(struct bns_slice text, struct kafka_meta *out, struct bns_err *err)
+int kafka_meta_parse(struct bns_slice text, struct kafka_dir_id *out, struct bns_err *err)
 {
     char version[8];
     int rv = get_property(text, "version", version, sizeof version, err);
@@ -376,7 +381,7 @@ int kafka_meta_parse(struct bns_slice text, struct kafka_meta *out, struct bns_e
     return rv;
 }
 
-int kafka_meta_text(struct bns_buf *out, const struct kafka_meta *m)
+int kafka_meta_text(struct bns_buf *out, const struct kafka_dir_id *m)
 {
     return bns_buf_fmt(out, "#\ncluster.id=%s\ndirectory.id=%s\nnode.id=%s\nversion=1\n",
                        m->cluster_id, m->directory_id, m->node_id);

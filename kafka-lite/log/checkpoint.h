@@ -70,7 +70,8 @@ BNS_MUST_CHECK int kafka_epochs_assign(struct kafka_epochs *e, int32_t epoch, in
 bool kafka_epochs_cut_end(struct kafka_epochs *e, int64_t end);     /* true: something changed */
 bool kafka_epochs_cut_begin(struct kafka_epochs *e, int64_t begin); /* true: something changed */
 /* The greatest epoch that is known and not above `epoch`, and where it ends: the next one's start,
- * or log_end. {-1, -1} when there is none. */
+ * or log_end. As Kafka: older than all that are known: {epoch, the first one's start}; newer than
+ * all, or -1: {-1, -1}. */
 struct kafka_epoch kafka_epochs_end(const struct kafka_epochs *e, int32_t epoch, int64_t log_end);
 
 /* ---- the others ------------------------------------------------------------------------------ */
@@ -83,12 +84,12 @@ BNS_MUST_CHECK int kafka_properties_get(struct bns_slice text, const char *key,
 BNS_MUST_CHECK int kafka_partition_parse(struct bns_slice text, struct bns_slice *topic_id,
                                          struct bns_err *err);
 BNS_MUST_CHECK int kafka_partition_text(struct bns_buf *out, const char *topic_id);
-struct kafka_meta {
+struct kafka_dir_id {
     char cluster_id[64], node_id[16], directory_id[64];
 };
-BNS_MUST_CHECK int kafka_meta_parse(struct bns_slice text, struct kafka_meta *out,
+BNS_MUST_CHECK int kafka_meta_parse(struct bns_slice text, struct kafka_dir_id *out,
                                     struct bns_err *err);
-BNS_MUST_CHECK int kafka_meta_text(struct bns_buf *out, const struct kafka_meta *m);
+BNS_MUST_CHECK int kafka_meta_text(struct bns_buf *out, const struct kafka_dir_id *m);
 BNS_MUST_CHECK int kafka_clean_text(struct bns_buf *out, int64_t broker_epoch);
 int64_t kafka_clean_parse(struct bns_slice text); /* the broker epoch; -1: it says none */
 

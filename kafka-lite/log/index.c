@@ -9,8 +9,8 @@
 
 #define ENTRY_MAX KAFKA_TIME_ENTRY
 
-int kafka_dir_path(const struct kafka_dir *d, int64_t base, const char *suffix, char *to,
-                   struct bns_err *err)
+int kafka_home_path(const struct kafka_home *d, int64_t base, const char *suffix, char *to,
+                    struct bns_err *err)
 {
     int n = snprintf(to, BNS_PATH_MAX, "%s/%020" PRId64 "%s", d->path, base, suffix);
 
@@ -91,7 +91,7 @@ static int read_last(struct kafka_index *ix, struct bns_err *err)
     return rv;
 }
 
-int kafka_index_open(struct kafka_index *ix, const struct kafka_dir *dir, int64_t base,
+int kafka_index_open(struct kafka_index *ix, const struct kafka_home *dir, int64_t base,
                      uint32_t entry_bytes, int flags, struct bns_err *err)
 {
     char path[BNS_PATH_MAX];
@@ -102,7 +102,7 @@ int kafka_index_open(struct kafka_index *ix, const struct kafka_dir *dir, int64_
     *ix = (struct kafka_index){.dir = dir, .base = base, .entry_bytes = entry_bytes};
     if ((flags & KAFKA_INDEX_EMPTY) != 0)
         open |= BNS_OPEN_TRUNC;
-    rv = kafka_dir_path(dir, base, of_times(ix) ? ".timeindex" : ".index", path, err);
+    rv = kafka_home_path(dir, base, of_times(ix) ? ".timeindex" : ".index", path, err);
     if (rv == BNS_OK)
         rv = bns_vfs_open(dir->vfs, path, open, &ix->file, err);
     if (rv == BNS_OK)

@@ -23,15 +23,15 @@
 #define KAFKA_OFFSET_ENTRY 8u
 #define KAFKA_TIME_ENTRY 12u
 
-struct kafka_dir { /* where the files of one partition are */
+struct kafka_home { /* where the files of one partition are */
     struct bns_vfs *vfs;
     const struct bns_alloc *alloc;
     char path[BNS_PATH_MAX];
 };
 
 /* <dir>/<20 digits><suffix> into to[BNS_PATH_MAX]. BNS_E_INVALID: too long. */
-BNS_MUST_CHECK int kafka_dir_path(const struct kafka_dir *d, int64_t base, const char *suffix,
-                                  char *to, struct bns_err *err);
+BNS_MUST_CHECK int kafka_home_path(const struct kafka_home *d, int64_t base, const char *suffix,
+                                   char *to, struct bns_err *err);
 
 struct kafka_entry {
     int64_t key;   /* offset of .index, timestamp of .timeindex */
@@ -39,7 +39,7 @@ struct kafka_entry {
 };
 
 struct kafka_index {
-    const struct kafka_dir *dir;
+    const struct kafka_home *dir;
     struct bns_file *file; /* NULL: closed */
     int64_t base;
     uint32_t entry_bytes;
@@ -52,7 +52,7 @@ struct kafka_index {
 
 /* Opens it. make: a missing file is created, else BNS_E_NOTFOUND. empty: what it has is dropped. */
 enum { KAFKA_INDEX_MAKE = 1, KAFKA_INDEX_EMPTY = 2 };
-BNS_MUST_CHECK int kafka_index_open(struct kafka_index *ix, const struct kafka_dir *dir,
+BNS_MUST_CHECK int kafka_index_open(struct kafka_index *ix, const struct kafka_home *dir,
                                     int64_t base, uint32_t entry_bytes, int flags,
                                     struct bns_err *err);
 void kafka_index_close(struct kafka_index *ix); /* what is pending is lost */

@@ -10,7 +10,8 @@
  * Durability. kafka_log_flush() makes every batch before `end` durable. An older segment is durable
  * before the next one exists, so a crash damages the last segment alone; after one (clean false) it
  * is scanned, and so are those from the recovery point on, which matters in directories that Kafka
- * wrote. Each epoch is durable before its first batch is written.
+ * wrote; what is found in them is synced before it is served. Each epoch is durable before its
+ * first batch is written.
  *
  * Failure. A write that is refused is undone: nothing was appended, the log goes on. When it cannot
  * be undone, or a sync fails, the log has failed: every later call that writes answers BNS_E_IO.
@@ -33,7 +34,7 @@ struct kafka_log_cfg {
     uint32_t index_interval; /* log.index.interval.bytes, 4096 */
     uint32_t index_bytes;    /* log.index.size.max.bytes, 10 MiB */
     int64_t segment_ms;      /* log.roll.ms, 7 days */
-    bool compacted;          /* gaps between offsets are no damage */
+    bool compacted;          /* gaps between offsets are no damage; else see recover.c */
     uint32_t mutant;         /* planted bug in force; read only in _mut builds */
 };
 void kafka_log_cfg_default(struct kafka_log_cfg *cfg);
@@ -52,6 +53,7 @@ struct kafka_log_start {
 
 struct kafka_log_report { /* what an open had to mend */
     uint32_t segments_scanned, segments_dropped;
+    uint32_t gaps; /* between offsets, not mended: compaction leaves them */
     uint64_t bytes_scanned, bytes_cut;
     int64_t cut_segment; /* whose end was cut; -1: none */
     uint64_t cut_at;     /* byte of that segment */
@@ -69,6 +71,9 @@ BNS_MUST_CHECK int kafka_log_open(const struct kafka_log_start *start,
 BNS_MUST_CHECK int kafka_log_seal(struct kafka_log *log, struct bns_err *err);
 void kafka_log_close(struct kafka_log *log); /* frees it; syncs nothing; NULL is fine */
 
+/* Holds for the segments and index entries that follow. */
+void kafka_log_set_cfg(struct kafka_log *log, const struct kafka_log_cfg *cfg);
+
 int64_t kafka_log_begin(const struct kafka_log *log);
 int64_t kafka_log_end(const struct kafka_log *log);
 int64_t kafka_log_flushed(const struct kafka_log *log); /* the recovery point */
@@ -76,6 +81,11 @@ uint64_t kafka_log_bytes(const struct kafka_log *log);  /* of all segments, inde
 size_t kafka_log_segments(const struct kafka_log *log);
 const char *kafka_log_topic_id(const struct kafka_log *log); /* "" : none */
 bool kafka_log_failed(const struct kafka_log *log);
+
+/* Called before a new segment begins at `base`, when all before it is durable; an error refuses the
+ * append, and is its answer. */
+typedef int kafka_roll_fn(void *arg, int64_t base, struct bns_err *err);
+void kafka_log_on_roll(struct kafka_log *log, kafka_roll_fn *fn, void *arg);
 
 /* ---- append ---------------------------------------------------------------------------------- */
 
@@ -91,12 +101,27 @@ struct kafka_appended {
     int64_t max_time, max_time_offset;
 };
 
-/* Checks every batch (head, CRC, records of a plain one), then writes them all into one segment.
- * `bytes` is changed in place. Nothing is durable before kafka_log_flush(). */
+/* Checks every batch (head, CRC, codec, records of a plain one), then writes them all into one
+ * segment. A producer's append is one batch (BNS_E_INVALID: more), and the greatest timestamp of a
+ * plain one is what its records say. A follower's batches begin at `end` or behind it; when such
+ * a gap needs a new segment, `end` moves behind the gap even if the batches are refused then.
+ * BNS_E_TOOBIG: longer than a segment, or offsets 2^31 apart. `bytes` is changed in place. Nothing
+ * is durable before kafka_log_flush(). */
 BNS_MUST_CHECK int kafka_log_append(struct kafka_log *log, uint8_t *bytes, size_t len,
                                     const struct kafka_append *how, struct kafka_appended *out,
                                     struct bns_err *err);
 BNS_MUST_CHECK int kafka_log_flush(struct kafka_log *log, struct bns_err *err);
+/* The same in three steps, so that readers need not wait for the disk: `begin` and `end` exclude
+ * other calls, `run` may overlap with calls that read. No append, roll or the like in between.
+ * `end` gets what `run` returned, and returns it. */
+struct kafka_sync {
+    struct bns_file *file; /* NULL: there is nothing to do */
+    int64_t end;
+};
+BNS_MUST_CHECK int kafka_log_sync_begin(struct kafka_log *log, struct kafka_sync *out,
+                                        struct bns_err *err);
+BNS_MUST_CHECK int kafka_log_sync_run(const struct kafka_sync *s, struct bns_err *err);
+int kafka_log_sync_end(struct kafka_log *log, const struct kafka_sync *s, int rv);
 /* A new segment, though the active one is not full; nothing when that is empty. */
 BNS_MUST_CHECK int kafka_log_roll(struct kafka_log *log, int64_t now_ms, struct bns_err *err);
 
@@ -133,7 +158,13 @@ struct kafka_found {
 /* The first record at or after time_ms. BNS_E_NOTFOUND: there is none. */
 BNS_MUST_CHECK int kafka_log_offset_for_time(struct kafka_log *log, int64_t time_ms,
                                              struct kafka_found *out, struct bns_err *err);
-/* The greatest known epoch not above this one, and where it ended. {-1, -1}: none. */
+/* Calls fn with the head of each batch from the one that has `from` on; an error of fn stops. */
+typedef int kafka_head_fn(void *arg, const struct kafka_batch *head);
+BNS_MUST_CHECK int kafka_log_heads(struct kafka_log *log, int64_t from, kafka_head_fn *fn,
+                                   void *arg, struct bns_err *err);
+/* The greatest timestamp there is. BNS_E_NOTFOUND: none. */
+BNS_MUST_CHECK int kafka_log_max_time(struct kafka_log *log, int64_t *out, struct bns_err *err);
+/* The greatest known epoch not above this one, and where it ended: see kafka_epochs_end(). */
 struct kafka_epoch kafka_log_epoch_end(const struct kafka_log *log, int32_t epoch);
 
 /* ---- shorter --------------------------------------------------------------------------------- */

@@ -4,9 +4,13 @@
  * 2. partition.metadata: made, or compared with the id that is expected.
  * 3. Segments, in order of their bases. After a clean stop none is read, but the last one's tail.
  *    Otherwise each is scanned from the one on that has the recovery point, and at least the last
- *    one that is not empty. Where one is cut, those behind it are dropped.
+ *    one that is not empty. Where one is cut, those behind it are dropped. An empty one behind the
+ *    last batch is dropped when its base is an offset that was given away before: the file system
+ *    refused it, and refused to unlink it.
  * 4. Epochs: those of the file, then those that the scan found; cut to [start, end). A file that is
  *    damaged is made anew from the heads of all batches.
+ * 5. After a kill the bytes and the names that were found may be in the page cache alone. So all
+ *    that was scanned is synced, and the directory, before the recovery point is said to be `end`.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,6 +21,8 @@
 
 #define NAME_DIGITS 20u
 #define STEM_MAX 64u
+#define MUTANT_BELIEVE_THE_CACHE 3
+#define MUTANT_BELIEVE_THE_NAMES 4
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -135,18 +141,18 @@ static int sweep(struct kafka_log *log, struct found *f, struct bns_err *err)
         if (f->bases_count > 0 &&
             bsearch(&f->indexes[i], f->bases, f->bases_count, sizeof *f->bases, by_value) != NULL)
             continue;
-        rv = kafka_dir_path(&log->dir, f->indexes[i], ".index", path, err);
+        rv = kafka_home_path(&log->dir, f->indexes[i], ".index", path, err);
         if (rv == BNS_OK)
             rv = remove_name(log, path, err);
         if (rv == BNS_OK)
-            rv = kafka_dir_path(&log->dir, f->indexes[i], ".timeindex", path, err);
+            rv = kafka_home_path(&log->dir, f->indexes[i], ".timeindex", path, err);
         if (rv == BNS_OK)
             rv = remove_name(log, path, err);
     }
     return rv;
 }
 
-static int list(struct kafka_log *log, struct bns_err *err)
+static int list(struct kafka_log *log, int64_t now_ms, struct bns_err *err)
 {
     struct found f = {.alloc = log->dir.alloc};
     struct kafka_segment *s = NULL;
@@ -164,6 +170,8 @@ static int list(struct kafka_log *log, struct bns_err *err)
         rv = kafka_log_push(log, f.bases[i], &s, err);
         if (rv == BNS_OK)
             rv = kafka_segment_stat(s, err);
+        if (rv == BNS_OK)
+            s->created_ms = now_ms; /* nobody knows; without timestamps it rolls by this */
     }
     found_free(&f);
     return rv;
@@ -210,6 +218,15 @@ static int use_bare(struct kafka_log *log, struct kafka_segment *s, struct bns_e
     return kafka_segment_wake_bare(s, err);
 }
 
+/* The one that was written last: the others were synced before it was made. */
+static bool is_last_written(const struct kafka_log *log, size_t i)
+{
+    for (i++; i < log->count; i++)
+        if (log->segments[i]->size > 0)
+            return false;
+    return true;
+}
+
 static int scan(struct kafka_log *log, size_t i, struct kafka_scan *how,
                 struct kafka_log_report *report, struct bns_err *err)
 {
@@ -218,7 +235,10 @@ static int scan(struct kafka_log *log, size_t i, struct kafka_scan *how,
     int rv = use_bare(log, s, err);
 
     if (rv == BNS_OK) {
+        s->dirty = !BNS_MUTANT(&log->cfg, MUTANT_BELIEVE_THE_CACHE);
         how->cut_bytes = 0;
+        how->again = s->dirty && is_last_written(log, i);
+        how->until = i + 1 < log->count ? log->segments[i + 1]->base : -1;
         rv = kafka_segment_scan(s, how, err);
     }
     if (rv != BNS_OK)
@@ -262,14 +282,36 @@ static int recover(struct kafka_log *log, const struct kafka_log_start *start,
     for (size_t i = first_doubtful(log, start->recovery_point); rv == BNS_OK && i < log->count;
          i++) {
         struct kafka_segment *s = log->segments[i];
-        how->from = log->cfg.compacted || s->base < start->log_start ? -1 : s->base;
         rv = scan(log, i, how, report, err);
-        if (rv == BNS_OK && i + 1 < log->count &&
-            (how->cut_bytes > 0 || s->next > log->segments[i + 1]->base ||
-             (how->dense && s->next < log->segments[i + 1]->base)))
+        if (rv != BNS_OK || i + 1 == log->count)
+            return rv;
+        if (how->cut_bytes > 0 || s->next > log->segments[i + 1]->base)
             rv = drop_behind(log, i + 1, report, err);
+        else
+            how->gaps += s->next < log->segments[i + 1]->base;
     }
     return rv;
+}
+
+/* After a clean stop: empty segments whose base is not behind the last batch. */
+static int drop_stale(struct kafka_log *log, struct kafka_log_report *report, struct bns_err *err)
+{
+    size_t last = log->count - 1;
+    int rv;
+
+    while (last > 0 && log->segments[last]->size == 0)
+        last--;
+    if (last + 1 == log->count)
+        return BNS_OK;
+    rv = kafka_log_use(log, log->segments[last], err);
+    if (rv == BNS_OK)
+        rv = kafka_segment_end(log->segments[last], err);
+    if (rv != BNS_OK)
+        return rv == BNS_E_CORRUPT ? BNS_OK : rv; /* said to who reads it */
+    for (size_t i = last + 1; i < log->count; i++)
+        if (log->segments[i]->base < log->segments[last]->next)
+            return drop_behind(log, i, report, err);
+    return BNS_OK;
 }
 
 /* The end, after a clean stop: the last batch's. A tail that is none is cut all the same. */
@@ -283,7 +325,6 @@ static int find_end(struct kafka_log *log, struct kafka_scan *how, struct kafka_
         rv = kafka_segment_end(s, err);
     if (rv != BNS_E_CORRUPT)
         return rv;
-    how->from = -1;
     return scan(log, log->count - 1, how, report, err);
 }
 
@@ -308,7 +349,7 @@ static int load_epochs(struct kafka_log *log, bool *damaged, struct bns_err *err
 /* From the heads of all batches. */
 static int rebuild_epochs(struct kafka_log *log, struct bns_err *err)
 {
-    struct kafka_scan how = {.from = -1, .epochs = &log->epochs};
+    struct kafka_scan how = {.epochs = &log->epochs};
     int rv = BNS_OK;
 
     kafka_epochs_free(&log->epochs);
@@ -319,7 +360,18 @@ static int rebuild_epochs(struct kafka_log *log, struct bns_err *err)
         if (rv == BNS_OK && i + 1 < log->count)
             rv = kafka_segment_seal(log->segments[i], err);
     }
-    return rv == BNS_OK ? kafka_log_save_epochs(log, err) : rv;
+    return rv;
+}
+
+static int mend_epochs(struct kafka_log *log, bool damaged, bool changed, struct bns_err *err)
+{
+    int rv = damaged ? rebuild_epochs(log, err) : BNS_OK;
+
+    if (rv != BNS_OK)
+        return rv;
+    changed = kafka_epochs_cut_end(&log->epochs, log->end) || changed || damaged;
+    changed = kafka_epochs_cut_begin(&log->epochs, log->start) || changed;
+    return changed ? kafka_log_save_epochs(log, err) : BNS_OK;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -327,13 +379,16 @@ static int rebuild_epochs(struct kafka_log *log, struct bns_err *err)
 static int load(struct kafka_log *log, const struct kafka_log_start *start,
                 struct kafka_log_report *report, struct bns_err *err)
 {
-    struct kafka_scan how = {
-        .crc = true, .cut = true, .dense = !log->cfg.compacted, .from = -1, .epochs = &log->epochs};
+    struct kafka_scan how = {.crc = true,
+                             .cut = true,
+                             .dense = !log->cfg.compacted,
+                             .sure = start->recovery_point,
+                             .epochs = &log->epochs};
     bool damaged = false;
     int rv = load_epochs(log, &damaged, err);
 
     if (rv == BNS_OK && log->count > 0)
-        rv = start->clean ? BNS_OK : recover(log, start, &how, report, err);
+        rv = start->clean ? drop_stale(log, report, err) : recover(log, start, &how, report, err);
     if (rv == BNS_OK && log->count == 0)
         rv = kafka_log_add_segment(log, start->log_start, start->now_ms, err);
     if (rv == BNS_OK)
@@ -345,10 +400,10 @@ static int load(struct kafka_log *log, const struct kafka_log_start *start,
         log->segments[0]->base > start->log_start ? log->segments[0]->base : start->log_start;
     if (log->start > log->end)
         return kafka_log_restart(log, log->start, start->now_ms, err);
-    if (damaged)
-        rv = rebuild_epochs(log, err);
-    else if (kafka_epochs_cut_end(&log->epochs, log->end) || how.epochs_changed)
-        rv = kafka_log_save_epochs(log, err);
+    report->gaps = how.gaps;
+    rv = mend_epochs(log, damaged, how.epochs_changed, err);
+    if (rv == BNS_OK && !start->clean && !BNS_MUTANT(&log->cfg, MUTANT_BELIEVE_THE_NAMES))
+        rv = bns_vfs_sync_dir(log->dir.vfs, log->dir.path, err);
     if (rv == BNS_OK)
         rv = kafka_segment_sync(kafka_log_active(log), err);
     log->flushed = log->end;
@@ -395,7 +450,7 @@ int kafka_log_open(const struct kafka_log_start *start, struct kafka_log_report 
     if (rv == BNS_OK)
         rv = topic_id(log, start->topic_id, err);
     if (rv == BNS_OK)
-        rv = list(log, err);
+        rv = list(log, start->now_ms, err);
     if (rv == BNS_OK)
         rv = load(log, start, report, err);
     if (rv != BNS_OK)

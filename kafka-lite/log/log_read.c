@@ -3,6 +3,8 @@
 
 #include "log/log_int.h"
 
+#define HEADS_BYTES 4096u /* a window for walks from head to head */
+
 /* The first batch at or behind the offset, in its segment or a later one. */
 static int find(struct kafka_log *log, int64_t offset, size_t *which, struct kafka_place *out,
                 struct bns_err *err)
@@ -22,13 +24,15 @@ static int find(struct kafka_log *log, int64_t offset, size_t *which, struct kaf
 static int end_below(struct kafka_log *log, struct kafka_segment *s, int64_t below, uint32_t *out,
                      struct bns_err *err)
 {
-    struct kafka_place p;
+    struct kafka_place p = {0};
     int rv;
 
     *out = s->size;
     if (below >= log->end)
         return BNS_OK;
     rv = kafka_segment_find(s, below, &p, err);
+    if (rv == BNS_E_CORRUPT && log->failed)
+        rv = BNS_OK; /* what a failed sync covered may be lost already; what is before it is not */
     if (rv == BNS_OK)
         *out = p.position;
     return rv == BNS_E_NOTFOUND ? BNS_OK : rv;
@@ -120,9 +124,8 @@ static int find_record(struct kafka_log *log, struct kafka_segment *s, const str
         if (rv != BNS_OK)
             break;
         out->offset = b.base_offset + r.offset_delta;
-        out->time_ms = (b.attributes & KAFKA_ATTR_APPEND_TIME) != 0
-                           ? b.max_timestamp
-                           : b.base_timestamp + r.timestamp_delta;
+        out->time_ms = (b.attributes & KAFKA_ATTR_APPEND_TIME) != 0 ? b.max_timestamp
+                                                                    : kafka_record_time(&b, &r);
         if (out->time_ms >= time_ms && out->offset >= log->start)
             break;
     }
@@ -169,6 +172,48 @@ int kafka_log_offset_for_time(struct kafka_log *log, int64_t time_ms, struct kaf
     for (size_t i = 0; rv == BNS_E_NOTFOUND && i < log->count; i++)
         rv = find_time(log, log->segments[i], time_ms, out, err);
     return rv;
+}
+
+int kafka_log_heads(struct kafka_log *log, int64_t from, kafka_head_fn *fn, void *arg,
+                    struct bns_err *err)
+{
+    uint8_t window[HEADS_BYTES];
+    struct kafka_place p = {0};
+    int rv = BNS_OK;
+
+    for (size_t i = kafka_log_which(log, from); rv == BNS_OK && i < log->count; i++) {
+        struct kafka_segment *s = log->segments[i];
+        struct kafka_reader r = {.window = window, .cap = HEADS_BYTES, .next = INT64_MIN};
+        rv = kafka_log_use(log, s, err);
+        if (rv == BNS_OK)
+            rv = kafka_segment_find(s, from, &p, err);
+        r.file = s->file; /* the look-up may have opened another */
+        r.end = s->size;
+        r.position = p.position;
+        while (rv == BNS_OK) {
+            rv = kafka_reader_next(&r, false, &p, err);
+            if (rv == BNS_OK)
+                rv = fn(arg, &p.batch);
+        }
+        rv = rv == BNS_E_NOTFOUND ? BNS_OK : rv;
+    }
+    return rv;
+}
+
+int kafka_log_max_time(struct kafka_log *log, int64_t *out, struct bns_err *err)
+{
+    int64_t max = -1;
+    int rv = BNS_OK;
+
+    for (size_t i = 0; rv == BNS_OK && i < log->count; i++) {
+        rv = kafka_log_use(log, log->segments[i], err);
+        if (rv == BNS_OK)
+            rv = kafka_segment_max_time(log->segments[i], err);
+        if (rv == BNS_OK && log->segments[i]->max_time > max)
+            max = log->segments[i]->max_time;
+    }
+    *out = max;
+    return rv == BNS_OK && max < 0 ? BNS_E_NOTFOUND : rv;
 }
 
 struct kafka_epoch kafka_log_epoch_end(const struct kafka_log *log, int32_t epoch)

@@ -16,13 +16,24 @@ static int has_failed(const struct kafka_log *log, struct bns_err *err)
     return bns_err_set(err, BNS_E_IO, "%s: the log has failed before", log->dir.path);
 }
 
-static int trim_epochs(struct kafka_log *log, struct bns_err *err)
+/* The first segment stays in memory whatever fails, so that the log always has one. */
+static int empty_first(struct kafka_log *log, int64_t offset, int64_t now_ms, struct bns_err *err)
 {
-    bool changed = kafka_epochs_cut_end(&log->epochs, log->end);
+    struct kafka_segment *s = log->segments[0];
+    bool broken; /* an error fails the log in any case */
+    int rv;
 
-    if (kafka_epochs_cut_begin(&log->epochs, log->start) || changed)
-        return kafka_log_save_epochs(log, err);
-    return BNS_OK;
+    kafka_log_drop_syncer(log);
+    rv = kafka_segment_remove(s, err);
+    if (rv == BNS_OK)
+        rv = bns_vfs_sync_dir(log->dir.vfs, log->dir.path, err);
+    if (rv != BNS_OK)
+        return rv;
+    kafka_segment_init(s, &log->dir, offset, log->cfg.index_interval);
+    log->start = log->end = log->flushed = offset;
+    kafka_epochs_free(&log->epochs);
+    rv = kafka_segment_create(s, now_ms, &broken, err);
+    return rv == BNS_OK ? bns_vfs_sync_dir(log->dir.vfs, log->dir.path, err) : rv;
 }
 
 int kafka_log_restart(struct kafka_log *log, int64_t offset, int64_t now_ms, struct bns_err *err)
@@ -31,14 +42,11 @@ int kafka_log_restart(struct kafka_log *log, int64_t offset, int64_t now_ms, str
 
     if (log->failed)
         return has_failed(log, err);
-    rv = kafka_log_drop(log, 0, err);
+    rv = kafka_log_drop(log, 1, err);
     if (rv == BNS_OK)
-        rv = kafka_log_add_segment(log, offset, now_ms, err);
-    if (rv == BNS_OK) {
-        log->start = log->end = log->flushed = offset;
-        kafka_epochs_free(&log->epochs);
+        rv = empty_first(log, offset, now_ms, err);
+    if (rv == BNS_OK)
         rv = kafka_log_save_epochs(log, err);
-    }
     return kafka_log_fail(log, rv);
 }
 
@@ -71,7 +79,8 @@ int kafka_log_truncate(struct kafka_log *log, int64_t offset, struct bns_err *er
         log->flushed = log->end;
         if (log->start > log->end)
             log->start = log->end;
-        rv = trim_epochs(log, err);
+        if (kafka_epochs_cut_end(&log->epochs, log->end))
+            rv = kafka_log_save_epochs(log, err);
     }
     return kafka_log_fail(log, rv);
 }
@@ -82,8 +91,10 @@ int kafka_log_advance(struct kafka_log *log, int64_t offset, struct bns_err *err
         return bns_err_set(err, BNS_E_NOTFOUND,
                            "%s: offset %" PRId64 " is behind the end, %" PRId64, log->dir.path,
                            offset, log->end);
-    if (offset > log->start)
+    if (offset > log->start) {
         log->start = offset;
+        (void)kafka_epochs_cut_begin(&log->epochs, offset); /* durable as `start` is */
+    }
     return BNS_OK;
 }
 
@@ -99,9 +110,9 @@ static int is_over(struct kafka_log *log, const struct kafka_retention *r, bool 
     int rv;
 
     *yes = false;
-    if (behind > r->high_watermark || s->size == 0)
+    if (behind > r->high_watermark || (s->size == 0 && log->count == 1))
         return BNS_OK;
-    *yes = behind <= log->start ||
+    *yes = behind <= log->start || s->size == 0 ||
            (r->bytes >= 0 && bytes > (uint64_t)r->bytes && bytes - (uint64_t)r->bytes >= s->size);
     if (*yes || r->time_ms < 0)
         return BNS_OK;
@@ -129,7 +140,9 @@ static int remove_first(struct kafka_log *log, int64_t now_ms, struct bns_err *e
     kafka_log_forget(log, 0);
     if (log->start < log->segments[0]->base)
         log->start = log->segments[0]->base;
-    return trim_epochs(log, err);
+    if (kafka_epochs_cut_begin(&log->epochs, log->start))
+        rv = kafka_log_save_epochs(log, err);
+    return rv;
 }
 
 int kafka_log_retain(struct kafka_log *log, const struct kafka_retention *r, uint32_t *removed,

@@ -2,13 +2,21 @@
  *
  * A crash leaves the log with any mixture of old and new sectors behind its last sync, and of any
  * length. The scan takes batches from the beginning of the file as long as each is whole: its head
- * is one, its length lies inside the file, its offsets are behind those of the one before (dense:
- * directly behind), and its CRC is right. The first that is not ends the log; it and what follows
- * is cut off, whatever it looks like: an answer was given only for what a sync had covered, and a
- * sync covers the file from its beginning.
+ * is one, its length lies inside the file, its offsets are behind those of the one before, and its
+ * CRC is right. The first that is not ends the log; it and what follows is cut off, whatever it
+ * looks like: an answer was given only for what a sync had covered, and a sync covers the file from
+ * its beginning.
  *
- * Base offset and leader epoch are outside the CRC, by Kafka's format. A wrong base offset is found
- * out when offsets are dense, a wrong epoch never.
+ * Base offset and leader epoch are outside the CRC, by Kafka's format: a wrong epoch is never found
+ * out, a wrong base offset where offsets are dense. They are not in a topic that was compacted
+ * once. So a batch behind a gap is taken when the good batch, or the segment, that follows begins
+ * at its end or behind it, which a base offset that became greater hides from nobody. When nothing
+ * follows it is taken before the recovery point alone: what lies behind that may be cut, and comes
+ * again from the leader, where gaps come from.
+ *
+ * A kill may follow a sync that failed. Linux then has the bytes in its cache, and takes them for
+ * written: a read shows them, another sync says that all is well, and a power cut loses them. So
+ * what is behind the recovery point is written once more, in its place, before it is synced.
  *
  * Memory: a window of 256 KiB. Time: one pass; a batch longer than the window is summed in pieces.
  */
@@ -129,14 +137,39 @@ static int index_batch(struct kafka_segment *s, const struct kafka_place *p, str
     return rv;
 }
 
-static int batch_fits(const struct kafka_segment *s, const struct kafka_scan *how,
+/* Does what follows the reader's last batch, which is behind a gap, go on from it? */
+static int goes_on(struct kafka_reader *r, const struct kafka_scan *how, bool *yes)
+{
+    struct kafka_reader ahead = *r;
+    struct kafka_place p;
+    int rv;
+
+    ahead.next = INT64_MIN;
+    rv = kafka_reader_next(&ahead, how->crc, &p, NULL);
+    r->window_at = ahead.window_at; /* the window is one */
+    r->window_len = ahead.window_len;
+    if (rv == BNS_OK)
+        *yes = p.batch.base_offset >= r->next;
+    else
+        *yes = r->next <= how->sure || (rv == BNS_E_NOTFOUND && r->next <= how->until);
+    return rv == BNS_E_NOTFOUND || rv == BNS_E_CORRUPT ? BNS_OK : rv;
+}
+
+static int batch_fits(const struct kafka_segment *s, struct kafka_scan *how, struct kafka_reader *r,
                       const struct kafka_place *p, struct bns_err *err)
 {
-    int64_t want = p->position == 0 && how->from >= 0 ? how->from : s->next;
+    bool yes = true;
+    int rv = BNS_OK;
 
-    if (how->dense && p->batch.base_offset != want)
+    if (how->dense && p->batch.base_offset != s->next) {
+        rv = goes_on(r, how, &yes);
+        how->gaps += yes;
+    }
+    if (rv != BNS_OK)
+        return rv;
+    if (!yes)
         return bns_err_set(err, BNS_E_CORRUPT, "offset %" PRId64 " where %" PRId64 " has to be",
-                           p->batch.base_offset, want);
+                           p->batch.base_offset, s->next);
     if (kafka_batch_last_offset(&p->batch) - s->base > INT32_MAX)
         return bns_err_set(err, BNS_E_CORRUPT, "offset %" PRId64 " is not of this segment",
                            kafka_batch_last_offset(&p->batch));
@@ -158,9 +191,27 @@ static int reset(struct kafka_segment *s, struct bns_err *err)
     return rv;
 }
 
-/* Everything up to the first batch that is wrong: BNS_E_CORRUPT with *end where it begins. */
+static int write_again(struct kafka_segment *s, struct kafka_reader *r, uint32_t at,
+                       struct bns_err *err)
+{
+    struct bns_slice v;
+    int rv = BNS_OK;
+
+    r->end = s->size;
+    s->dirty = true;
+    for (; rv == BNS_OK && at < s->size; at += (uint32_t)v.len) {
+        v.len = s->size - at < r->cap ? s->size - at : r->cap;
+        rv = show(r, at, (uint32_t)v.len, &v.ptr, err);
+        if (rv == BNS_OK)
+            rv = bns_file_write_at(s->file, at, &v, 1, err);
+    }
+    return rv;
+}
+
+/* Everything up to the first batch that is wrong: BNS_E_CORRUPT with *end where it begins. *unsure:
+ * where the first batch behind the recovery point begins. */
 static int walk(struct kafka_segment *s, struct kafka_scan *how, struct kafka_reader *r,
-                uint32_t *end, struct bns_err *err)
+                uint32_t *end, uint32_t *unsure, struct bns_err *err)
 {
     struct kafka_place p;
     bool changed = false;
@@ -170,9 +221,11 @@ static int walk(struct kafka_segment *s, struct kafka_scan *how, struct kafka_re
         *end = r->position;
         rv = kafka_reader_next(r, how->crc, &p, err);
         if (rv == BNS_OK)
-            rv = batch_fits(s, how, &p, err);
+            rv = batch_fits(s, how, r, &p, err);
         if (rv != BNS_OK)
             return rv == BNS_E_NOTFOUND ? BNS_OK : rv;
+        if (r->next <= how->sure)
+            *unsure = r->position;
         rv = index_batch(s, &p, err);
         if (rv == BNS_OK && how->epochs != NULL &&
             p.batch.leader_epoch > kafka_epochs_latest(how->epochs))
@@ -188,7 +241,7 @@ int kafka_segment_scan(struct kafka_segment *s, struct kafka_scan *how, struct b
 {
     struct kafka_reader r = {.cap = WINDOW_BYTES, .end = s->size, .next = s->base};
     struct bns_err why = {0};
-    uint32_t end = 0;
+    uint32_t end = 0, unsure = 0;
     int rv = reset(s, err);
 
     if (rv != BNS_OK)
@@ -197,7 +250,7 @@ int kafka_segment_scan(struct kafka_segment *s, struct kafka_scan *how, struct b
     r.window = bns_alloc(s->dir->alloc, WINDOW_BYTES);
     if (r.window == NULL)
         return bns_err_set(err, BNS_E_NOMEM, "%s: no memory to read a log", s->dir->path);
-    rv = walk(s, how, &r, &end, &why);
+    rv = walk(s, how, &r, &end, &unsure, &why);
     if (rv == BNS_E_CORRUPT && how->cut) {
         how->cut_bytes = s->size - end;
         (void)snprintf(how->why, sizeof how->why, "%.*s", (int)sizeof how->why - 1, why.text);
@@ -209,7 +262,9 @@ int kafka_segment_scan(struct kafka_segment *s, struct kafka_scan *how, struct b
     } else if (rv != BNS_OK && err != NULL) {
         *err = why;
     }
+    if (rv == BNS_OK && how->again)
+        rv = write_again(s, &r, unsure, err);
     bns_free(s->dir->alloc, r.window);
-    s->max_known = true;
+    s->max_known = rv == BNS_OK;
     return rv;
 }

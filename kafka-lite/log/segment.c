@@ -16,7 +16,7 @@
 
 static const char *const suffixes[] = {".log", ".index", ".timeindex"};
 
-void kafka_segment_init(struct kafka_segment *s, const struct kafka_dir *dir, int64_t base,
+void kafka_segment_init(struct kafka_segment *s, const struct kafka_home *dir, int64_t base,
                         uint32_t interval)
 {
     *s = (struct kafka_segment){.dir = dir,
@@ -31,7 +31,7 @@ void kafka_segment_init(struct kafka_segment *s, const struct kafka_dir *dir, in
 static int open_log(struct kafka_segment *s, int flags, struct bns_err *err)
 {
     char path[BNS_PATH_MAX];
-    int rv = kafka_dir_path(s->dir, s->base, ".log", path, err);
+    int rv = kafka_home_path(s->dir, s->base, ".log", path, err);
 
     return rv == BNS_OK ? bns_vfs_open(s->dir->vfs, path, flags, &s->file, err) : rv;
 }
@@ -45,14 +45,32 @@ static int open_indexes(struct kafka_segment *s, int flags, struct bns_err *err)
     return rv;
 }
 
-int kafka_segment_create(struct kafka_segment *s, int64_t now_ms, struct bns_err *err)
+/* Undoes a create; what is not there is fine. */
+static int unlink_files(struct kafka_segment *s, struct bns_err *err)
+{
+    char path[BNS_PATH_MAX];
+    int rv = BNS_OK;
+
+    for (size_t i = 0; rv == BNS_OK && i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        rv = kafka_home_path(s->dir, s->base, suffixes[i], path, err);
+        if (rv == BNS_OK)
+            rv = bns_vfs_remove(s->dir->vfs, path, err);
+        if (rv == BNS_E_NOTFOUND)
+            rv = BNS_OK;
+    }
+    return rv == BNS_OK ? bns_vfs_sync_dir(s->dir->vfs, s->dir->path, err) : rv;
+}
+
+int kafka_segment_create(struct kafka_segment *s, int64_t now_ms, bool *broken, struct bns_err *err)
 {
     int rv = open_log(s, BNS_OPEN_CREATE | BNS_OPEN_TRUNC, err);
 
+    *broken = false;
     if (rv == BNS_OK)
         rv = open_indexes(s, KAFKA_INDEX_MAKE | KAFKA_INDEX_EMPTY, err);
     if (rv != BNS_OK) {
         kafka_segment_rest(s);
+        *broken = unlink_files(s, NULL) != BNS_OK;
         return rv;
     }
     s->created_ms = now_ms;
@@ -65,7 +83,7 @@ int kafka_segment_stat(struct kafka_segment *s, struct bns_err *err)
 {
     struct bns_file_stat st;
     char path[BNS_PATH_MAX];
-    int rv = kafka_dir_path(s->dir, s->base, ".log", path, err);
+    int rv = kafka_home_path(s->dir, s->base, ".log", path, err);
 
     if (rv == BNS_OK)
         rv = bns_vfs_stat(s->dir->vfs, path, &st, err);
@@ -77,9 +95,10 @@ int kafka_segment_stat(struct kafka_segment *s, struct bns_err *err)
     return rv;
 }
 
+/* On an error the segment rests. */
 static int reindex(struct kafka_segment *s, struct bns_err *err)
 {
-    struct kafka_scan how = {.from = -1};
+    struct kafka_scan how = {0};
     int64_t created = s->created_ms;
     int rv;
 
@@ -89,7 +108,16 @@ static int reindex(struct kafka_segment *s, struct bns_err *err)
     if (rv == BNS_OK)
         rv = kafka_segment_scan(s, &how, err);
     s->created_ms = created;
-    return rv;
+    if (rv == BNS_OK)
+        rv = kafka_index_add(&s->times, (struct kafka_entry){s->max_time, s->max_time_offset}, err);
+    if (rv != BNS_OK) {
+        kafka_segment_rest(s); /* all of it: half of it would pass for awake */
+        return rv;
+    }
+    /* Kept, so that it is done once. Where there is no room they stay in memory, and answer. */
+    if (kafka_index_store(&s->offsets, NULL) == BNS_OK)
+        (void)(kafka_index_store(&s->times, NULL) == BNS_OK);
+    return BNS_OK;
 }
 
 int kafka_segment_wake(struct kafka_segment *s, struct bns_err *err)
@@ -453,14 +481,19 @@ int kafka_segment_cut(struct kafka_segment *s, int64_t offset, struct bns_err *e
 
 int kafka_segment_sync(struct kafka_segment *s, struct bns_err *err)
 {
+    bool rests;
     int rv;
 
     if (!s->dirty)
         return BNS_OK;
-    BNS_ASSERT(s->file != NULL);
-    rv = bns_file_sync(s->file, true, err);
+    rests = s->file == NULL; /* a look-up closed it, because its indexes could not be mended */
+    rv = rests ? open_log(s, BNS_OPEN_WRITE, err) : BNS_OK;
+    if (rv == BNS_OK)
+        rv = bns_file_sync(s->file, true, err);
     if (rv == BNS_OK)
         s->dirty = false;
+    if (rests)
+        kafka_segment_rest(s);
     return rv;
 }
 
@@ -487,9 +520,9 @@ int kafka_segment_remove(struct kafka_segment *s, struct bns_err *err)
     kafka_segment_rest(s);
     for (size_t i = 0; rv == BNS_OK && i < sizeof suffixes / sizeof suffixes[0]; i++) {
         (void)snprintf(gone, sizeof gone, "%s.deleted", suffixes[i]);
-        rv = kafka_dir_path(s->dir, s->base, suffixes[i], from, err);
+        rv = kafka_home_path(s->dir, s->base, suffixes[i], from, err);
         if (rv == BNS_OK)
-            rv = kafka_dir_path(s->dir, s->base, gone, to, err);
+            rv = kafka_home_path(s->dir, s->base, gone, to, err);
         if (rv == BNS_OK)
             rv = bns_vfs_rename(s->dir->vfs, from, to, err);
         if (rv == BNS_E_NOTFOUND && i > 0)

@@ -24,7 +24,7 @@
 #define KAFKA_SEGMENT_BYTES_MAX ((uint32_t)INT32_MAX) /* a position is an i32 */
 
 struct kafka_segment {
-    const struct kafka_dir *dir;
+    const struct kafka_home *dir;
     struct bns_file *file; /* NULL: it rests */
     struct kafka_index offsets, times;
     int64_t base;
@@ -44,10 +44,11 @@ struct kafka_place {          /* of a batch in a segment */
     uint32_t position, len;
 };
 
-void kafka_segment_init(struct kafka_segment *s, const struct kafka_dir *dir, int64_t base,
+void kafka_segment_init(struct kafka_segment *s, const struct kafka_home *dir, int64_t base,
                         uint32_t interval);
-/* New and empty files; what had these names is gone. The caller syncs the directory. */
-BNS_MUST_CHECK int kafka_segment_create(struct kafka_segment *s, int64_t now_ms,
+/* New and empty files; what had these names is gone. The caller syncs the directory. On an error
+ * none of them is left; *broken: maybe one is. */
+BNS_MUST_CHECK int kafka_segment_create(struct kafka_segment *s, int64_t now_ms, bool *broken,
                                         struct bns_err *err);
 /* Looks how long the log is, without opening it. */
 BNS_MUST_CHECK int kafka_segment_stat(struct kafka_segment *s, struct bns_err *err);
@@ -103,10 +104,13 @@ BNS_MUST_CHECK int kafka_reader_next(struct kafka_reader *r, bool crc, struct ka
 struct kafka_scan {
     bool cut;                    /* what is wrong is cut off; else it is BNS_E_CORRUPT */
     bool crc;                    /* every byte is read and summed; else heads only */
-    bool dense;                  /* a gap between offsets is damage */
-    int64_t from;                /* the offset the segment has to begin at; dense only; or -1 */
+    bool again;                  /* what is not surely synced is written again; see recover.c */
+    bool dense;                  /* a gap between offsets has to be proven; see recover.c */
+    int64_t until;               /* of the next segment: its base; -1: there is none */
+    int64_t sure;                /* the recovery point: batches before it were synced once */
     struct kafka_epochs *epochs; /* new ones are put down; NULL: not */
     bool epochs_changed;
+    uint32_t gaps;      /* how many were found in order */
     uint32_t cut_bytes; /* what was cut off */
     char why[160];      /* and why */
 };

@@ -23,6 +23,11 @@ static void epochs(struct bns_slice in)
         BNS_ASSERT(kafka_epochs_text(&e, &b) == BNS_OK);
         BNS_ASSERT(kafka_epochs_parse(&back, bns_buf_slice(&b), NULL) == BNS_OK);
         BNS_ASSERT(back.count == e.count);
+        for (int32_t asked = -2; asked < 20; asked++) {
+            struct kafka_epoch end = kafka_epochs_end(&e, asked, INT64_MAX);
+            BNS_ASSERT(end.epoch <= asked || end.epoch == -1);
+            BNS_ASSERT((end.epoch == -1) == (end.start == -1));
+        }
     }
     kafka_epochs_free(&e);
     kafka_epochs_free(&back);
@@ -32,7 +37,7 @@ static void epochs(struct bns_slice in)
 static void index_file(struct bns_vfs *vfs, struct bns_slice in, uint32_t entry_bytes,
                        const char *path)
 {
-    struct kafka_dir dir = {.vfs = vfs, .alloc = bns_alloc_libc(), .path = "d"};
+    struct kafka_home dir = {.vfs = vfs, .alloc = bns_alloc_libc(), .path = "d"};
     struct bns_file *f = NULL;
     struct kafka_index ix;
     struct kafka_entry e;
@@ -55,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bns_slice in = bns_slice(data, size), value;
     struct bns_vfs *vfs = bns_vfs_ram(bns_alloc_libc(), 1 << 24);
-    struct kafka_meta meta;
+    struct kafka_dir_id meta;
     struct bns_buf b;
 
     bns_buf_init(&b, bns_alloc_libc(), 1 << 24);

@@ -26,6 +26,7 @@
 
 struct kit_batch {
     int64_t first, last, max_time;
+    size_t made; /* from this number */
 };
 
 struct kit { /* the model: batches in their order */
@@ -33,7 +34,10 @@ struct kit { /* the model: batches in their order */
     size_t count;
     int64_t end;
     size_t flushed; /* how many are durable */
-    bool maybe;     /* the next one was refused: a crash in its write may have kept it whole */
+    size_t salt;    /* added to a batch's number: what follows a truncation is not what was there */
+    int64_t begin;  /* what is before it is gone durably */
+    int64_t restart; /* offset of a restart that was not finished; 0: none */
+    bool maybe;      /* the next one was refused: a crash in its write may have kept it whole */
 };
 
 static inline struct bns_vfs *kit_vfs(uint64_t seed)
@@ -91,23 +95,49 @@ static inline int kit_append(struct kit *k, struct kafka_log *log, int32_t epoch
 {
     struct kafka_append how = {.leader_epoch = epoch, .now_ms = KIT_TIME};
     struct kafka_appended got = {0};
+    size_t made = k->count + k->salt;
     struct bns_buf b;
     int rv;
 
     bns_buf_init(&b, bns_alloc_libc(), 1 << 20);
-    kit_make(k->count, &b);
+    kit_make(made, &b);
     rv = kafka_log_append(log, b.ptr, b.len, &how, &got, NULL);
     bns_buf_free(&b);
     k->maybe = rv != BNS_OK;
     if (rv != BNS_OK) {
         k->at[k->count] =
-            (struct kit_batch){k->end, k->end + kit_records(k->count) - 1, kit_time(k->count)};
+            (struct kit_batch){k->end, k->end + kit_records(made) - 1, kit_time(made), made};
         return rv;
     }
     assert_int_equal(got.first, k->end);
-    assert_int_equal(got.last, k->end + kit_records(k->count) - 1);
-    assert_int_equal(got.max_time, kit_time(k->count));
-    k->at[k->count++] = (struct kit_batch){got.first, got.last, got.max_time};
+    assert_int_equal(got.last, k->end + kit_records(made) - 1);
+    assert_int_equal(got.max_time, kit_time(made));
+    k->at[k->count++] = (struct kit_batch){got.first, got.last, got.max_time, made};
+    k->end = got.last + 1;
+    return BNS_OK;
+}
+
+/* The same as a follower: at an offset that is said. */
+static inline int kit_follow(struct kit *k, struct kafka_log *log, int64_t offset)
+{
+    struct kafka_append how = {.follow = true};
+    struct kafka_appended got = {0};
+    struct bns_buf b;
+    int rv;
+
+    bns_buf_init(&b, bns_alloc_libc(), 1 << 20);
+    kit_make(k->count, &b);
+    kafka_batch_place(b.ptr, offset, 0);
+    rv = kafka_log_append(log, b.ptr, b.len, &how, &got, NULL);
+    bns_buf_free(&b);
+    k->maybe = rv != BNS_OK;
+    k->at[k->count] = (struct kit_batch){offset, offset + kit_records(k->count) - 1,
+                                         kit_time(k->count), k->count};
+    if (rv != BNS_OK)
+        return rv;
+    assert_int_equal(got.first, offset);
+    assert_int_equal(got.last, k->at[k->count].last);
+    k->count++;
     k->end = got.last + 1;
     return BNS_OK;
 }
@@ -121,11 +151,13 @@ static inline int kit_flush(struct kit *k, struct kafka_log *log)
     return rv;
 }
 
+static const struct bns_alloc *kit_heap; /* of the logs that are opened; NULL: libc's */
+
 static inline int kit_open(struct bns_vfs *v, const struct kafka_log_cfg *cfg, bool clean,
                            struct kafka_log_report *report, struct kafka_log **out)
 {
     struct kafka_log_start start = {.vfs = v,
-                                    .alloc = bns_alloc_libc(),
+                                    .alloc = kit_heap == NULL ? bns_alloc_libc() : kit_heap,
                                     .dir = KIT_DIR,
                                     .cfg = cfg,
                                     .clean = clean,
@@ -159,7 +191,7 @@ static inline int kit_compare(const struct kit *k, struct kafka_log *log)
     bns_buf_init(&made, bns_alloc_libc(), 1 << 20);
     while (n < known && k->at[n].last < next)
         n++;
-    while (bad == 0 && next < end) {
+    while (bad == 0 && next < end && n < known && k->at[n].first < end) {
         struct kafka_range range = {0};
         struct kafka_batch b = {0};
         struct bns_slice in;
@@ -170,7 +202,7 @@ static inline int kit_compare(const struct kit *k, struct kafka_log *log)
             bad = __LINE__;
         for (in = bns_buf_slice(&got); bad == 0 && in.len > 0; n++) {
             bns_buf_clear(&made);
-            kit_make(n, &made);
+            kit_make(n < known ? k->at[n].made : n, &made);
             if (n >= known || kafka_batch_next(&in, &b, NULL) != BNS_OK ||
                 b.base_offset != k->at[n].first || kafka_batch_last_offset(&b) != k->at[n].last ||
                 !kafka_batch_crc_ok(&b) || b.bytes.len != made.len ||
@@ -182,6 +214,8 @@ static inline int kit_compare(const struct kit *k, struct kafka_log *log)
     }
     bns_buf_free(&got);
     bns_buf_free(&made);
+    if (n < known && end == k->at[n].first)
+        next = end; /* the gap before it is there, and nothing behind that */
     if (bad != 0 || next != end || (n < k->count && k->at[n].first < end)) {
         print_message("line %d: batch %zu, offset %lld of %lld\n", bad, n, (long long)next,
                       (long long)end);
@@ -191,23 +225,28 @@ static inline int kit_compare(const struct kit *k, struct kafka_log *log)
 }
 
 /* Every offset and every time is found where the model has it. False: something was served wrong.
- * An answer of BNS_E_CORRUPT is not wrong. */
-static inline bool kit_finds(const struct kit *k, struct kafka_log *log, size_t count)
+ * `rotten`: a byte of a .log was flipped, and an answer of BNS_E_CORRUPT is not wrong. */
+static inline bool kit_finds(const struct kit *k, struct kafka_log *log, size_t count, bool rotten)
 {
-    for (size_t n = 0; n < count; n++) {
+    size_t begin = 0;
+
+    while (begin < count && k->at[begin].first < kafka_log_begin(log))
+        begin++;
+    for (size_t n = begin; n < count; n++) {
         struct kafka_want want = {
             .offset = k->at[n].last, .below = INT64_MAX, .bytes_max = 1, .one_at_least = true};
         struct kafka_range range = {0};
         struct kafka_found found = {0};
         int rv = kafka_log_read(log, &want, &range, NULL);
-        size_t first = 0;
-        if (rv != BNS_E_CORRUPT && (rv != BNS_OK || range.base != k->at[n].first))
+        size_t first = begin;
+        if (!(rotten && rv == BNS_E_CORRUPT) && (rv != BNS_OK || range.base != k->at[n].first))
             return false;
         while (first < count && k->at[first].max_time < k->at[n].max_time)
             first++;
         rv = kafka_log_offset_for_time(log, k->at[n].max_time, &found, NULL);
-        if (rv != BNS_E_CORRUPT && (rv != BNS_OK || found.offset != k->at[first].first ||
-                                    found.time_ms != k->at[first].max_time)) {
+        if (!(rotten && rv == BNS_E_CORRUPT) &&
+            (rv != BNS_OK || found.offset != k->at[first].first ||
+             found.time_ms != k->at[first].max_time)) {
             print_message("time of batch %zu: %d, offset %lld, not %lld\n", n, rv,
                           (long long)found.offset, (long long)k->at[first].first);
             return false;

@@ -57,7 +57,7 @@ static void check(struct bns_vfs *v, const struct kit *k, bool clean, bool all)
     if (all || !clean) {
         n = kit_compare(k, log);
         assert_true(n >= 0 && (!all || n == (int)k->count));
-        assert_true(kit_finds(k, log, (size_t)n));
+        assert_true(kit_finds(k, log, (size_t)n, false));
     }
     kafka_log_close(log);
 }
@@ -173,6 +173,41 @@ static void a_flipped_byte_of_the_log_ends_it_there(void **state)
     bns_buf_free(&b);
 }
 
+/* After a clean stop nothing is summed until a time is looked for. */
+static void a_flipped_byte_under_a_clean_start_is_served_right_or_refused(void **state)
+{
+    static struct kit k;
+    char path[BNS_PATH_MAX];
+    struct bns_vfs *v = small(&k);
+    struct bns_buf b;
+    uint64_t at = 0;
+    uint32_t refused = 0;
+
+    (void)state;
+    path_of(path, "00000000000000000000.log");
+    bns_vfs_mem_free(v);
+    bns_buf_init(&b, bns_alloc_libc(), 1 << 20);
+    for (size_t batch = 0; batch < BATCHES; batch++, at += b.len) {
+        bns_buf_clear(&b);
+        kit_make(batch, &b);
+        for (uint64_t in = KAFKA_BATCH_HEAD; in < b.len; in += 3) {
+            struct kafka_log_cfg cfg = kit_cfg();
+            struct kafka_log *log;
+            struct kafka_found found;
+            v = small(&k);
+            assert_int_equal(bns_vfs_mem_flip(v, path, at + in, (uint8_t)(1u << (in % 8))), BNS_OK);
+            log = kit_opened(v, &cfg, true);
+            assert_true(kit_finds(&k, log, k.count, true));
+            refused +=
+                kafka_log_offset_for_time(log, k.at[batch].max_time, &found, NULL) == BNS_E_CORRUPT;
+            kafka_log_close(log);
+            bns_vfs_mem_free(v);
+        }
+    }
+    assert_true(refused > 100);
+    bns_buf_free(&b);
+}
+
 static void damaged_epochs_are_made_anew(void **state)
 {
     static struct kit k;
@@ -189,8 +224,8 @@ static void damaged_epochs_are_made_anew(void **state)
         cut_file(v, path, at);
         log = kit_opened(v, &cfg, true);
         if (at + 1 < size) /* the last byte is a line's end, which may be missing */
-            assert_int_equal(kafka_log_epoch_end(log, 5).epoch, 0);
-        assert_int_equal(kafka_log_epoch_end(log, 5).start, k.end);
+            assert_int_equal(kafka_log_epoch_end(log, 0).epoch, 0);
+        assert_int_equal(kafka_log_epoch_end(log, 0).start, k.end);
         kafka_log_close(log);
         bns_vfs_mem_free(v);
     }
@@ -203,6 +238,7 @@ int main(void)
         cmocka_unit_test(an_index_that_is_cut_or_gone_changes_no_answer),
         cmocka_unit_test(a_log_that_is_cut_ends_with_a_whole_batch),
         cmocka_unit_test(a_flipped_byte_of_the_log_ends_it_there),
+        cmocka_unit_test(a_flipped_byte_under_a_clean_start_is_served_right_or_refused),
         cmocka_unit_test(damaged_epochs_are_made_anew),
     };
 

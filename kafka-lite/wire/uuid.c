@@ -36,5 +36,5 @@ bool kafka_uuid_parse(struct kafka_uuid *u, struct bns_slice text)
             u->bytes[n++] = (uint8_t)(bits >> have);
         }
     }
-    return (bits & ((1u << have) - 1)) == 0; /* 4 bits are left over, all 0 */
+    return true; /* 4 bits are left over, and may be anything, as in Java */
 }
