@@ -84,8 +84,8 @@ def until(what, condition):
 
 def alive(pid):
     try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+        with open("/proc/%d/stat" % pid) as f:  # Z: nobody has asked how it ended; X: just now
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
         return False
 
