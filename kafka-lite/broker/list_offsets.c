@@ -10,6 +10,7 @@ struct many {
     struct kafka_request *q;
     void *response;
     size_t left;
+    bool no_memory; /* for a part of the answer: half of one would look whole */
 };
 
 struct piece {
@@ -25,7 +26,11 @@ struct piece {
 
 static void over(struct many *m)
 {
-    if (--m->left == 0)
+    if (--m->left > 0)
+        return;
+    if (m->no_memory)
+        kafka_reply_close(m->q, "out of memory");
+    else
         kafka_reply(m->q, m->response);
 }
 
@@ -132,6 +137,7 @@ void kafka_handle_list_offsets(struct kafka_request *q)
         return;
     r = k->response;
     r->topics.at = kafka_request_array(q, m->topics.count, sizeof *r->topics.at);
+    k->no_memory = r->topics.at == NULL;
     for (int32_t i = 0; r->topics.at != NULL && i < m->topics.count; i++) {
         const struct kafka_topic *t =
             kafka_image_topic(kafka_broker_image(q->broker), m->topics.at[i].name);
@@ -141,6 +147,7 @@ void kafka_handle_list_offsets(struct kafka_request *q)
         a->name = m->topics.at[i].name;
         a->partitions.at = kafka_request_array(q, n, sizeof *a->partitions.at);
         a->partitions.count = a->partitions.at == NULL ? 0 : n;
+        k->no_memory |= a->partitions.at == NULL;
         r->topics.count = i + 1;
         for (int32_t j = 0; j < a->partitions.count; j++) {
             struct kafka_list_offsets_response_partitions *pa = &a->partitions.at[j];
@@ -198,6 +205,7 @@ void kafka_handle_delete_records(struct kafka_request *q)
         return;
     r = k->response;
     r->topics.at = kafka_request_array(q, m->topics.count, sizeof *r->topics.at);
+    k->no_memory = r->topics.at == NULL;
     for (int32_t i = 0; r->topics.at != NULL && i < m->topics.count; i++) {
         const struct kafka_topic *t =
             kafka_image_topic(kafka_broker_image(q->broker), m->topics.at[i].name);
@@ -207,6 +215,7 @@ void kafka_handle_delete_records(struct kafka_request *q)
         a->name = m->topics.at[i].name;
         a->partitions.at = kafka_request_array(q, n, sizeof *a->partitions.at);
         a->partitions.count = a->partitions.at == NULL ? 0 : n;
+        k->no_memory |= a->partitions.at == NULL;
         r->topics.count = i + 1;
         for (int32_t j = 0; j < a->partitions.count; j++) {
             struct kafka_delete_records_response_partitions *pa = &a->partitions.at[j];
@@ -261,6 +270,7 @@ void kafka_handle_offset_for_leader_epoch(struct kafka_request *q)
         return;
     r = k->response;
     r->topics.at = kafka_request_array(q, m->topics.count, sizeof *r->topics.at);
+    k->no_memory = r->topics.at == NULL;
     for (int32_t i = 0; r->topics.at != NULL && i < m->topics.count; i++) {
         const struct kafka_topic *t =
             kafka_image_topic(kafka_broker_image(q->broker), m->topics.at[i].topic);
@@ -270,6 +280,7 @@ void kafka_handle_offset_for_leader_epoch(struct kafka_request *q)
         a->topic = m->topics.at[i].topic;
         a->partitions.at = kafka_request_array(q, n, sizeof *a->partitions.at);
         a->partitions.count = a->partitions.at == NULL ? 0 : n;
+        k->no_memory |= a->partitions.at == NULL;
         r->topics.count = i + 1;
         for (int32_t j = 0; j < a->partitions.count; j++) {
             struct kafka_offset_for_leader_epoch_response_partitions *pa = &a->partitions.at[j];

@@ -11,7 +11,7 @@ struct produce {
     struct kafka_request *q;
     struct kafka_produce_response *r;
     size_t left;
-    bool bad;
+    bool bad, no_memory;
 };
 
 struct piece { /* one partition */
@@ -24,7 +24,9 @@ static void finish(struct produce *p)
 {
     const struct kafka_produce_request *m = p->q->msg;
 
-    if (m->acks != 0)
+    if (p->no_memory)
+        kafka_reply_close(p->q, "out of memory");
+    else if (m->acks != 0)
         kafka_reply(p->q, p->r);
     else if (p->bad)
         kafka_reply_close(p->q, "a batch with acks=0 was refused");
@@ -188,10 +190,7 @@ void kafka_handle_produce(struct kafka_request *q)
     }
     for (int32_t i = 0; i < n && ok; i++)
         ok = do_topic(p, &m->topic_data.at[i], &r->responses.at[i]);
-    if (!ok) { /* what is queued ends first: its bytes are the request's */
-        r->responses.count = 0;
-        p->bad = true;
-    }
+    p->no_memory = !ok; /* what is queued ends first: its bytes are the request's */
     if (--p->left == 0)
         finish(p);
 }
