@@ -98,7 +98,7 @@ static void out_of_time(void *arg)
 {
     struct fetch *f = arg;
 
-    f->over = true;
+    f->over = bns_now_ns(f->b->env) >= f->deadline; /* else something came before it waited */
     begin_again(f);
 }
 
@@ -111,6 +111,22 @@ static void gone(struct kafka_request *q)
         unpark(f);
         answer(f);
     }
+}
+
+static uint64_t wanted(const struct fetch *f)
+{
+    const struct kafka_fetch_request *m = f->q->msg;
+
+    return m->min_bytes > 0 ? (uint64_t)m->min_bytes : 0;
+}
+
+/* Bytes that came to this partition since it was last looked at. */
+static void count_new(struct spot *s, const struct kafka_part *p)
+{
+    uint64_t bytes = kafka_part_view(p)->bytes;
+
+    s->of->come += bytes > s->seen ? bytes - s->seen : 0;
+    s->seen = bytes;
 }
 
 static void park(struct fetch *f)
@@ -126,10 +142,13 @@ static void park(struct fetch *f)
                                           : kafka_image_topic(image, s->topic->topic);
         struct kafka_part *p = NULL;
 
-        if (kafka_broker_part(f->b, t, s->p->partition, -1, &p) == 0)
-            bns_list_push(&((struct kafka_place *)*kafka_part_user(p))->waiters, &s->node);
+        if (kafka_broker_part(f->b, t, s->p->partition, -1, &p) != 0)
+            continue;
+        bns_list_push(&((struct kafka_place *)*kafka_part_user(p))->waiters, &s->node);
+        count_new(s, p); /* while the other partitions were read */
     }
-    bns_timer_start(f->b->env, &f->timer, f->deadline);
+    bns_timer_start(f->b->env, &f->timer,
+                    f->come > 0 && f->buf.len + f->come >= wanted(f) ? 0 : f->deadline);
 }
 
 void kafka_fetch_advanced(struct kafka_part *p)
@@ -144,12 +163,9 @@ void kafka_fetch_advanced(struct kafka_part *p)
     while ((n = bns_list_pop(&woken)) != NULL) {
         struct spot *s = BNS_CONTAINER(n, struct spot, node);
         struct fetch *f = s->of;
-        const struct kafka_fetch_request *m = f->q->msg;
-        uint64_t bytes = kafka_part_view(p)->bytes;
 
-        f->come += bytes > s->seen ? bytes - s->seen : 0;
-        s->seen = bytes;
-        if (f->buf.len + f->come >= (uint64_t)m->min_bytes)
+        count_new(s, p);
+        if (f->buf.len + f->come >= wanted(f))
             begin_again(f);
         else
             bns_list_push(&place->waiters, &s->node);
@@ -178,10 +194,7 @@ void kafka_fetch_all(struct kafka_broker *b)
 
 static void done(struct fetch *f)
 {
-    const struct kafka_fetch_request *m = f->q->msg;
-
-    if (f->over || f->bad || f->b->draining ||
-        f->buf.len >= (uint64_t)(m->min_bytes > 0 ? m->min_bytes : 0) ||
+    if (f->over || f->bad || f->b->draining || f->buf.len >= wanted(f) ||
         bns_now_ns(f->b->env) >= f->deadline)
         answer(f);
     else
