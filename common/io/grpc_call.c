@@ -355,7 +355,7 @@ void bns_grpc_call_headers_end(struct bns_h2_stream *s, nghttp2_headers_category
     struct bns_grpc_call *c = call_of(s);
 
     (void)end;
-    if (cat != NGHTTP2_HCAT_REQUEST)
+    if (cat != NGHTTP2_HCAT_REQUEST || c->ended) /* ended: by a drain, between two of its headers */
         return;
     if (s->h->streams_count > BNS_GRPC_CALLS_MAX) {
         refuse_stream(c);

@@ -31,6 +31,8 @@ struct kit {
     struct bns_grpc_call *held[KIT_HELD];
     unsigned held_count;
     bool pause; /* ClientStream takes nothing until kit_resume */
+    void (*ended)(void *arg); /* may be NULL: a call has ended just now */
+    void *ended_arg;
     uint8_t block[FLOOD_MSG];
 };
 
@@ -57,6 +59,8 @@ static inline void kit_end(struct bns_grpc_call *c, enum bns_grpc_end why)
     struct kit *k = kit_of(c);
 
     k->ends[why]++;
+    if (k->ended != NULL)
+        k->ended(k->ended_arg);
     for (unsigned i = 0; i < k->held_count; i++) {
         if (k->held[i] == c)
             return; /* goes on, detached */

@@ -500,6 +500,55 @@ static void drain_names_the_last_stream(void **state)
     close_raw(&k, &r, &b);
 }
 
+struct rest {
+    struct raw *r;
+    const uint8_t *ptr;
+    size_t len;
+};
+
+static void send_rest(void *arg)
+{
+    struct rest *rest = arg;
+
+    raw_send(rest->r, rest->ptr, rest->len);
+    rest->len = 0;
+}
+
+/* Goal: a call that a drain ends between two of its headers never begins. The others come in the
+ * same turn, before the server has told anybody. */
+static void a_drain_ends_half_a_request(void **state)
+{
+    for (size_t cut = 10, len = 10; cut <= len; cut++) { /* from its first header on */
+        struct kit k;
+        struct raw r;
+        struct bns_buf b;
+        struct rest rest = {.r = &r};
+
+        (void)state;
+        open_raw(&k, &r, &b, NULL);
+        put_hello(&b);
+        put_request(&b, 1, "/bns.Echo/Hang", one_message);
+        raw_flush(&r, &b);
+        put_request(&b, 3, "/bns.Echo/Hang", one_message);
+        len = 9 + (bns_get_u32be(b.ptr) >> 8); /* of HEADERS */
+        raw_send(&r, b.ptr, cut);
+        fake_run_for(&k.f, BNS_MS);
+        assert_int_equal(k.started, 1 + (cut == len));
+        rest.ptr = b.ptr + cut;
+        rest.len = b.len - cut;
+        k.ended = send_rest;
+        k.ended_arg = &rest;
+        bns_grpc_server_drain(k.server, "server stopped", BNS_MS, NULL, NULL);
+        fake_run_for(&k.f, 2 * BNS_SEC);
+        assert_int_equal(rest.len, 0);
+        assert_int_equal(k.started, 1 + (cut == len));
+        assert_int_equal(k.ends[BNS_GRPC_END_CLOSED], 1 + (cut == len));
+        assert_true(r.closed);
+        kit_finish_held(&k, BNS_GRPC_OK);
+        close_raw(&k, &r, &b);
+    }
+}
+
 /* Goal: an idle connection costs at most 28 KiB (16 of them are the frame buffer that nghttp2
  * always keeps), one more open call at most 2 KiB, and 65,536 calls are the most. */
 static void idle_connections_and_calls_are_small(void **state)
@@ -583,6 +632,7 @@ int main(void)
         cmocka_unit_test(cut_and_flipped_sessions),
         cmocka_unit_test(closed_connections_end_calls),
         cmocka_unit_test(drain_names_the_last_stream),
+        cmocka_unit_test(a_drain_ends_half_a_request),
         cmocka_unit_test(idle_connections_and_calls_are_small),
         cmocka_unit_test(connection_limit),
     };

@@ -290,6 +290,7 @@ static void seeds_that_failed_once_stay_clean(void **state)
         {0xb4f29, true, "a member knew no address of a leader that came while it was down"},
         {0xb72fd, true, "one of two left, and the other one needed its vote"},
         {0xbf3c5, true, "a leader that was read all the time went on with who was removed"},
+        {0xdd3d8, true, "a drain ended a call between two of its headers, and it began then"},
     };
 
     (void)state;
