@@ -198,10 +198,11 @@ static inline void free_lent(void *arg, int code)
 static inline void client_say(struct kit_client *c, const void *ptr, size_t len)
 {
     uint8_t *copy = malloc(len + 1);
-    struct bns_slice v = bns_slice(copy, len);
+    struct bns_slice v;
 
     BNS_ASSERT(copy != NULL);
     memcpy(copy, ptr, len);
+    v = bns_slice(copy, len);
     if (c->s == NULL || bns_stream_write(c->s, &v, 1, free_lent, copy) != BNS_OK)
         free(copy);
 }
